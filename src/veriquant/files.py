@@ -1,0 +1,78 @@
+"""Writing files so that nothing half-written ever stands under a final name, and naming content by its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from veriquant.errors import VeriQuantError
+
+
+@contextmanager
+def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `final` to write to; rename it to `final` when the block ends well.
+
+    If the block raises, the temporary file is removed and whatever stood at `final` before stays as it was. A full disk
+    or a folder that cannot be written raises `VeriQuantError` naming `final`.
+    """
+    final = Path(final)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent)
+        os.close(handle)
+    except OSError as error:
+        raise VeriQuantError(f"cannot write {final}: {error.strerror or error}") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, final)
+    except OSError as error:
+        raise VeriQuantError(f"cannot write {final}: {error.strerror or error}; nothing was changed") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_bytes(final: str | os.PathLike[str], content: bytes) -> None:
+    """Write `content` to `final` atomically."""
+    with atomic_path(final) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(final: str | os.PathLike[str], content: str) -> None:
+    """Write `content` to `final` atomically, as UTF-8."""
+    write_bytes(final, content.encode())
+
+
+def write_json(final: str | os.PathLike[str], content: Any) -> None:
+    """Write `content` to `final` atomically as indented JSON; NaN and infinities are refused, not written."""
+    write_text(final, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's content, in hex."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise VeriQuantError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def json_digest(content: Any) -> str:
+    """Return the SHA-256 of plain data: equal data, equal digest, whatever the order of its keys."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

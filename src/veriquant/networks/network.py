@@ -1,0 +1,35 @@
+"""`Network`: a pretrained embedding network as a user names it, ready for a runtime or a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from veriquant.frontends.spec import InputSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Network:
+    """A full-precision embedding network.
+
+    Every network has an ONNX form (`onnx`: the serialised model, exported where it came from a PyTorch checkpoint), which
+    recipes and the ONNX Runtime and OpenVINO runtimes take. `module` is the PyTorch form where there is one.
+    """
+
+    name: str
+    """What tables call it: the file's stem or the registered name."""
+    source: str
+    """What the user wrote: a path, ``family:checkpoint`` or a registered name."""
+    spec: InputSpec
+    onnx: bytes = field(repr=False)
+    dim: int
+    """Length of an embedding."""
+    digest: str
+    """SHA-256 of `onnx` and `spec`: equal digest, equal embeddings."""
+    path: Path | None = None
+    """The file it was read from, where there is one."""
+    module: nn.Module | None = field(default=None, repr=False, compare=False)
