@@ -108,15 +108,15 @@ class Compatibility(Record):
 
     `far` is the operating point; `old_threshold` is the reference network's own threshold at that FMR (templates and
     probes both full precision). `new_threshold` is the one to set for the old gallery with new probes.
-    `verdict`: 'keep' (keep gallery and threshold), 'move-threshold' (keep the gallery, set `new_threshold`), 'enrol-again',
-    'undecided'. `reasons` gives the rules that led there, one sentence each, with figures.
+    `verdict`: 'keep' (keep gallery and threshold), 'move-threshold' (keep the gallery, set `new_threshold`),
+    'enrol-again', 'undecided'. `reasons` gives the rules that led there, one sentence each, with figures.
     """
 
     far: float
     old_threshold: float | None
     new_threshold: float | None
     cells: list[CompatibilityCell]
-    """Four: (reference, reference), (reference enrolled, variant probe), (variant enrolled, reference probe), (variant, variant)."""
+    """Four, (enrolled, probe): both reference; reference, variant; variant, reference; both variant."""
     cosine_mean: float
     """Mean cosine between the two networks' embeddings of the same image."""
     cosine_p01: float

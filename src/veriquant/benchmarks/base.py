@@ -30,13 +30,13 @@ class Benchmark:
     """A verification protocol over n samples and m comparisons; scores are cosine similarities of embeddings.
 
     `left`, `right`: int64 (m,), indices into `samples`; left is the enrolled side (reference), right the probe.
-    `genuine`: bool (m,). `folds`: int64 (m,) from 0, or None where the protocol has none. `persons`: int64 (n,), the
-    person of each sample. `persons_known` is False where the format carries no names and persons were inferred from the
-    genuine comparisons (InsightFace .bin); `persons_note` then says how.
-    `all_pairs` is True where the protocol is every sample against every other: then `left`, `right`, `genuine` are empty
-    (length 0) and the comparisons are implied by `persons`, so that memory stays bounded.
-    `skipped` names the samples that the protocol lists and that could not be used; comparisons with them are left out.
-    `digest` is a SHA-256 over protocol and image contents.
+    `genuine`: bool (m,). `folds`: int64 (m,) from 0, or None where the protocol has none.
+    `persons`: int64 (n,), the person of each sample. `persons_known` is False where the format carries no names and
+    persons were inferred from the genuine comparisons (InsightFace .bin); `persons_note` then says how.
+    `all_pairs` is True where the protocol is every sample against every other: then `left`, `right`, `genuine` are
+    empty (length 0) and the comparisons are implied by `persons`, so that memory stays bounded.
+    `skipped` names the samples that the protocol lists and that could not be used; comparisons with them are left
+    out. `digest` is a SHA-256 over protocol and image contents.
     """
 
     name: str

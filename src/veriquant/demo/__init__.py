@@ -1,0 +1,1 @@
+"""The embedded default: synthetic identities and a small shipped network."""

@@ -1,0 +1,1 @@
+"""Runtimes behind Embedder, latency, the processor, inspection of ONNX files."""

@@ -1,0 +1,1 @@
+"""Where an Embedder meets a Benchmark."""

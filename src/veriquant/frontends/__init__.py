@@ -1,0 +1,1 @@
+"""What happens to an input before the network sees it."""

@@ -1,0 +1,1 @@
+"""Biometric metrics: pure functions on arrays."""

@@ -1,0 +1,1 @@
+"""Network families, checkpoints, ONNX files."""

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Network:
     """A full-precision embedding network.
 
-    Every network has an ONNX form (`onnx`: the serialised model, exported where it came from a PyTorch checkpoint), which
-    recipes and the ONNX Runtime and OpenVINO runtimes take. `module` is the PyTorch form where there is one.
+    Every network has an ONNX form (`onnx`: the serialised model, exported where it came from a PyTorch checkpoint),
+    which recipes and the ONNX Runtime and OpenVINO runtimes take. `module` is the PyTorch form where there is one.
     """
 
     name: str

@@ -1,0 +1,1 @@
+"""Recipes: what is to be done to a network, as checked data."""

@@ -1,0 +1,1 @@
+"""Reports: a StudyResult as one HTML file and as Markdown."""

@@ -1,0 +1,1 @@
+"""Studies: networks × recipes × benchmarks, kept by content, resumed after a kill."""

@@ -1,0 +1,1 @@
+"""From a network and a recipe to a quantized ONNX file."""
