@@ -1,1 +1,5 @@
-"""From a network and a recipe to a quantized ONNX file."""
+"""From a network and settings to a quantized ONNX file: one file a method."""
+
+from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
+
+__all__ = ["METHODS", "Method", "Quantized", "Settings", "Target"]

@@ -1,0 +1,96 @@
+"""`Recipe`: a named choice of method and settings, read from a YAML file and checked on loading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from veriquant.checks import explain
+from veriquant.errors import VeriQuantError
+from veriquant.networks.network import Network
+from veriquant.quantization import METHODS, Quantized, Target
+from veriquant.quantization.method import Settings
+
+if TYPE_CHECKING:
+    from veriquant.data.calibration import Calibration
+
+
+class Recipe(BaseModel):
+    """What is to be done to a network: a registered method and its settings.
+
+    `settings` holds only what differs from the method's defaults; `resolved` gives all of them, checked.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    summary: str = ""
+    source: str = ""
+    """The paper or report that the recipe follows, where there is one."""
+    method: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    def resolved(self) -> Settings:
+        """Return the method's settings, defaults filled in; raise `VeriQuantError` naming a key that is wrong."""
+        method = METHODS.get(self.method)
+        try:
+            return method.settings.model_validate(self.settings)
+        except ValidationError as error:
+            raise VeriQuantError(f"recipe {self.name!r}: {explain(error)}") from error
+
+    def calibration_images(self) -> int:
+        """Return how many unlabelled images the recipe wants; 0: none."""
+        return METHODS.get(self.method).calibration_images(self.resolved())
+
+    def apply(self, network: Network, calibration: Calibration | None, target: Target | None = None) -> Quantized:
+        """Quantize `network`; raise `VeriQuantError` where calibration images are needed and there are none."""
+        settings = self.resolved()
+        if self.calibration_images() and calibration is None:
+            raise VeriQuantError(
+                f"recipe {self.name!r} needs calibration images: name a folder of any unlabelled images (--calibration DIR)"
+            )
+        return METHODS.get(self.method).run(network, settings, calibration, target or Target())
+
+
+def shipped_recipes() -> dict[str, Recipe]:
+    """Return the recipes that ship with the package, by name."""
+    folder = resources.files("veriquant.recipes")
+    files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda entry: entry.name)
+    recipes = (_parse(file.read_text(encoding="utf-8"), file.name) for file in files)
+    return {recipe.name: recipe for recipe in recipes}
+
+
+def load_recipe(text: str, *, name: str | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Return a shipped recipe by name, or one from a `.yaml` file; `overrides` replace single settings.
+
+    Raises `VeriQuantError` for an unknown name, a file that cannot be read, or a setting that the method does not have.
+    """
+    if text.endswith((".yaml", ".yml")):
+        path = Path(text)
+        try:
+            recipe = _parse(path.read_text(encoding="utf-8"), text)
+        except (OSError, UnicodeDecodeError) as error:
+            raise VeriQuantError(f"cannot read recipe {text}: {error}") from error
+    else:
+        shipped = shipped_recipes()
+        if text not in shipped:
+            raise VeriQuantError(f"unknown recipe {text!r}; there are: {', '.join(sorted(shipped))}, or a .yaml file")
+        recipe = shipped[text]
+    changed = {**recipe.settings, **(overrides or {})}
+    recipe = recipe.model_copy(update={"settings": changed, "name": name or recipe.name})
+    recipe.resolved()
+    return recipe
+
+
+def _parse(text: str, origin: str) -> Recipe:
+    try:
+        return Recipe.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise VeriQuantError(f"recipe {origin} is not YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        raise VeriQuantError(f"recipe {origin}: {explain(error)}") from error
