@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from veriquant.frontends.sample import Sample
 
-@dataclass(frozen=True)
-class Sample:
-    """One image: a file, or encoded bytes that came out of a container, under the name that errors use."""
-
-    name: str
-    path: Path | None = None
-    content: bytes | None = field(default=None, repr=False)
-
-    def read(self) -> bytes:
-        """Return the encoded image."""
-        if self.content is not None:
-            return self.content
-        assert self.path is not None
-        return self.path.read_bytes()
+__all__ = ["Benchmark", "Sample"]
 
 
 @dataclass(frozen=True)

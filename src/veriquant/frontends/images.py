@@ -1,0 +1,256 @@
+"""Images on disk become float32 batches: decoded ahead on a bounded pool of threads, in order.
+
+What is done to an image, in this order:
+
+1. it is decoded; the first frame of several is taken;
+2. the EXIF orientation is applied, so that a photograph stands upright as every viewer shows it;
+3. greyscale, palette, CMYK and 16-bit images become 8-bit RGB; an alpha channel is ignored;
+4. where the size differs from the specification's, the image is stretched to it, bilinear with antialiasing;
+5. ``(pixel - mean) / std`` in the specification's colour order and layout.
+
+Steps 2 to 4 are counted in a `FrontEndStats`, so that nothing is altered in silence. An aligned face crop passes
+through untouched.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import Counter, deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from veriquant.errors import VeriQuantError
+from veriquant.frontends.sample import Sample
+from veriquant.frontends.spec import InputSpec
+
+Batch = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
+
+#: Formats that Pillow may try. Its full list includes EPS, which starts Ghostscript.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF", "JPEG2000")
+
+_CHUNK = 16
+_ORIENTATION = 0x0112
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"RIFF", b"II*\0", b"MM\0*", b"GIF8", b"\0\0\0\x0cjP")
+
+
+@dataclass
+class FrontEndStats:
+    """What the front end did to the images that it was given; pass one to `image_batches` to have it filled."""
+
+    images: int = 0
+    resized: int = 0
+    rotated: int = 0
+    """Turned upright by their EXIF orientation."""
+    converted: int = 0
+    """Not 8-bit RGB: greyscale, palette, CMYK, alpha, 16-bit."""
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """(height, width) of the images that were resized."""
+
+    def add(self, other: FrontEndStats) -> None:
+        """Add the counts of `other` to these."""
+        self.images += other.images
+        self.resized += other.resized
+        self.rotated += other.rotated
+        self.converted += other.converted
+        self.sizes.update(other.sizes)
+
+    def note(self) -> str:
+        """Return a sentence that says what was altered, empty where every image passed through untouched."""
+        parts = []
+        if self.resized:
+            common = ", ".join(f"{count} of {w}×{h}" for (h, w), count in self.sizes.most_common(3))
+            more = ", …" if len(self.sizes) > 3 else ""
+            parts.append(f"{self.resized} resized (width×height: {common}{more})")
+        if self.converted:
+            parts.append(f"{self.converted} converted to RGB")
+        if self.rotated:
+            parts.append(f"{self.rotated} turned upright by EXIF")
+        return f"of {self.images} images {'; '.join(parts)}" if parts else ""
+
+
+def image_batches(
+    samples: Sequence[Sample],
+    spec: InputSpec,
+    batch_size: int,
+    *,
+    threads: int | None = None,
+    stats: FrontEndStats | None = None,
+) -> Generator[Batch, None, None]:
+    """Yield `samples` in order as float32 batches shaped by `spec`; the last batch may be smaller.
+
+    Images are decoded ahead on `threads` threads (None: as many as there are cores, at most 4); the work in flight is
+    bounded, so memory is too. The first image, in order, that cannot be decoded raises `VeriQuantError` naming its
+    file. The threads end with the iterator, also where it is closed or dropped half-way. `stats` counts the images of
+    the batches that were yielded. For mirror images see `mirror`.
+    """
+    if batch_size < 1:
+        raise VeriQuantError(f"the batch size must be at least 1, found {batch_size}")
+    if threads is not None and threads < 1:
+        raise VeriQuantError(f"the number of decoding threads must be at least 1, found {threads}")
+    return _batches(samples, spec, batch_size, threads or min(4, _cores()), stats)
+
+
+def mirror(batch: Batch, layout: Literal["NCHW", "NHWC"]) -> Batch:
+    """Return the left-right mirror images of a batch, for flip test-time augmentation."""
+    return np.ascontiguousarray(batch[..., ::-1] if layout == "NCHW" else batch[:, :, ::-1])
+
+
+def decode(sample: Sample, size: tuple[int, int] | None = None, stats: FrontEndStats | None = None) -> Pixels:
+    """Return one image as uint8 RGB (height, width, 3), upright, stretched to `size` (height, width) where given."""
+    content = sample.read()
+    counts = FrontEndStats() if stats is None else stats
+    try:
+        image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
+        if image.format != "JPEG" or "exif" in image.info:
+            turned = _upright(image)
+            counts.rotated += turned is not image
+            image = turned
+        if image.mode != "RGB":
+            image = _rgb(image)
+            counts.converted += 1
+        if size is not None and image.size != (size[1], size[0]):
+            counts.sizes[image.size[1], image.size[0]] += 1
+            counts.resized += 1
+            image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        flat = image.tobytes()
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged content
+        raise VeriQuantError(_complaint(sample, content, error)) from error
+    counts.images += 1
+    return np.frombuffer(flat, np.uint8).reshape(image.size[1], image.size[0], 3)
+
+
+def normalise(pixels: Pixels, spec: InputSpec) -> Batch:
+    """Return uint8 RGB images (n, height, width, 3) as a float32 batch in the specification's order and layout."""
+    batch = _empty(len(pixels), spec)
+    expected = (*spec.size, 3)
+    if pixels.shape[1:] != expected:
+        raise ValueError(f"expected images of shape {expected}, found {pixels.shape[1:]}")
+    normaliser = _Normaliser(spec)
+    for image, out in zip(pixels, batch, strict=True):
+        normaliser(image, out)
+    return batch
+
+
+class _Normaliser:
+    """``(pixel - mean) / std`` of one RGB image, written where it belongs in a batch.
+
+    One image at a time stays in the cache, float32 throughout; a step that does nothing is left out.
+    """
+
+    def __init__(self, spec: InputSpec) -> None:
+        self.channels_first = spec.layout == "NCHW"
+        self.reverse = spec.color == "BGR"
+        self.mean = self._constant(spec.mean, spec)
+        self.scale = self._constant(tuple(1 / value for value in spec.std), spec)
+        self.subtracts = any(spec.mean)
+        self.scales = any(value != 1 for value in spec.std)
+
+    def _constant(self, values: tuple[float, ...], spec: InputSpec) -> npt.NDArray[np.float32]:
+        if len(set(values)) == 1:
+            return np.asarray(values[0], dtype=np.float32)
+        array = np.asarray(values, dtype=np.float32)
+        # channels last: one long row per line of the image, since a loop of three is slow
+        return array[:, None, None] if self.channels_first else np.tile(array, spec.size[1])
+
+    def __call__(self, image: Pixels, out: Batch) -> None:
+        if self.reverse:
+            image = image[:, :, ::-1]
+        if self.channels_first:
+            image = image.transpose(2, 0, 1)
+        else:
+            image, out = image.reshape(image.shape[0], -1), out.reshape(out.shape[0], -1)
+        if self.subtracts:
+            np.subtract(image, self.mean, out=out)
+        else:
+            np.copyto(out, image)
+        if self.scales:
+            np.multiply(out, self.scale, out=out)
+
+
+def _batches(
+    samples: Sequence[Sample], spec: InputSpec, batch_size: int, threads: int, stats: FrontEndStats | None
+) -> Generator[Batch, None, None]:
+    Image.preinit()  # importing the decoders is not safe on several threads at once
+    normaliser = _Normaliser(spec)
+    chunk = min(_CHUNK, -(-batch_size // threads))
+    ahead = max(2, -(-2 * threads * _CHUNK // batch_size))
+    waiting: deque[tuple[Batch, list[Future[FrontEndStats]]]] = deque()
+
+    def fill(part: Sequence[Sample], out: Batch) -> FrontEndStats:
+        counts = FrontEndStats()
+        for sample, place in zip(part, out, strict=True):
+            normaliser(decode(sample, spec.size, counts), place)
+        return counts
+
+    def finish() -> Batch:
+        batch, parts = waiting.popleft()
+        for part in parts:
+            counts = part.result()
+            if stats is not None:
+                stats.add(counts)
+        return batch
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="veriquant-decode")
+    try:
+        for start in range(0, len(samples), batch_size):
+            chosen = samples[start : start + batch_size]
+            batch = _empty(len(chosen), spec)
+            parts = [
+                pool.submit(fill, chosen[at : at + chunk], batch[at : at + chunk])
+                for at in range(0, len(chosen), chunk)
+            ]
+            waiting.append((batch, parts))
+            if len(waiting) > ahead:
+                yield finish()
+        while waiting:
+            yield finish()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _empty(count: int, spec: InputSpec) -> Batch:
+    height, width = spec.size
+    shape = (count, 3, height, width) if spec.layout == "NCHW" else (count, height, width, 3)
+    return np.empty(shape, dtype=np.float32)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
+        return ImageOps.exif_transpose(image)
+    return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit greyscale, which convert() would clip at 255
+        wide = np.asarray(image).astype(np.int64)
+        return Image.fromarray((wide.clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("it holds floating-point pixels, whose range nobody can know")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _complaint(sample: Sample, content: bytes, error: Exception) -> str:
+    where = f"image {sample.where}"
+    if not content:
+        return f"{where} is empty (0 bytes)"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"{where} is refused: {error}"
+    if not content.startswith(_MAGIC):
+        return f"{where} is not an image: its {len(content)} bytes start with {content[:8]!r}"
+    return f"{where} is truncated or damaged ({len(content)} bytes): {error}"
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
