@@ -1,1 +1,7 @@
-"""Benchmarks: one file a protocol."""
+"""Benchmarks: one file a protocol, registered by being imported here."""
+
+from veriquant.benchmarks import agedb, calfw, cfp, folder, insightface, lfw  # noqa: F401
+from veriquant.benchmarks.base import Benchmark, Sample
+from veriquant.benchmarks.kinds import BENCHMARKS, BenchmarkKind, load_benchmark
+
+__all__ = ["BENCHMARKS", "Benchmark", "BenchmarkKind", "Sample", "load_benchmark"]

@@ -1,0 +1,82 @@
+"""Calibration sets: a reproducible choice of unlabelled images from any folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from veriquant.data.digest import samples_digest
+from veriquant.data.folder import list_images
+from veriquant.errors import VeriQuantError
+from veriquant.frontends.sample import Sample
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Unlabelled images that a recipe may look at."""
+
+    source: str
+    samples: tuple[Sample, ...]
+    seed: int
+    digest: str
+    """SHA-256 over the names and contents of the images, in order."""
+    requested: int
+    """How many were asked for; `samples` holds fewer where the folder does."""
+    available: int
+    """How many images the folder holds, less those excluded."""
+    excluded: int = 0
+    """How many images of the folder were left out because a benchmark uses them."""
+
+    @property
+    def note(self) -> str:
+        """One sentence on how the images were chosen, for the record."""
+        short = f" ({self.requested} were asked for)" if len(self.samples) < self.requested else ""
+        without = f", the {self.excluded} images of benchmarks left out" if self.excluded else ""
+        return f"{len(self.samples)} of {self.available} images of {self.source}{without}, seed {self.seed}{short}"
+
+
+def load_calibration(
+    directory: str | os.PathLike[str], images: int = 500, seed: int = 0, exclude: Collection[Path] = ()
+) -> Calibration:
+    """Choose `images` images at random from a folder, nested or flat; all of them where there are fewer.
+
+    `exclude` names files that must not be chosen, such as those that a benchmark compares; they are recognised as
+    files, however their path is spelt. The choice depends on the seed and on the images' paths below `directory`, on
+    nothing else: it is the same on every machine, and one image more in the folder changes at most one of the choice.
+    """
+    if images < 1:
+        raise VeriQuantError(f"a calibration set needs at least 1 image, {images} were asked for")
+    folder = Path(directory)
+    names = list_images(folder)
+    if not names:
+        raise VeriQuantError(f"no images in {folder}: a calibration set is a folder of images, nested or flat")
+    found = len(names)
+    if exclude:
+        taken = {_identity(path) for path in exclude}
+        names = [name for name in names if _identity(folder / name) not in taken]
+        if not names:
+            raise VeriQuantError(
+                f"all {found} images in {folder} are used by a benchmark; calibrate on a folder of other images"
+            )
+    chosen = sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())[:images]
+    samples = tuple(Sample(name, folder / name) for name in chosen)
+    return Calibration(
+        source=str(directory),
+        samples=samples,
+        seed=seed,
+        digest=samples_digest(samples),
+        requested=images,
+        available=len(names),
+        excluded=found - len(names),
+    )
+
+
+def _identity(path: Path) -> tuple[int, int] | str:
+    try:
+        state = os.stat(path)
+    except OSError:
+        return os.fspath(path)
+    return state.st_dev, state.st_ino
