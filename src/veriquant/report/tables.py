@@ -1,0 +1,460 @@
+"""The tables of the report, from the records of a study. Every figure carries its interval or says why it has none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from veriquant.report import numbers
+from veriquant.report.blocks import Cell, Column, Table, Tone
+from veriquant.report.palette import Palette
+from veriquant.report.recommendation import (
+    Judgement,
+    Recommendation,
+    Speed,
+    gallery_words,
+    reference_label,
+    reference_of,
+    size_words,
+    speed_of,
+    speed_words,
+    support_figures,
+)
+from veriquant.results import Compatibility, Evaluation, Latency, Layer, Metric, NetworkStudy, Variant
+
+VERDICT_TONES: dict[str, Tone] = {"no worse": "good", "worse": "bad", "undecided": "warn", "not supported": "warn"}
+SPEED_TONES: dict[Speed, Tone] = {"faster": "good", "slower": "bad", "no difference shown": "", "not measured": "muted"}
+GALLERY_TONES: dict[str, Tone] = {"keep": "good", "move-threshold": "warn", "undecided": "warn", "enrol-again": "bad"}
+ACCEPTABLE_TONES: dict[str, Tone] = {"acceptable": "good", "not acceptable": "bad", "undecided": "warn"}
+WEAK = "† weak: rests on fewer than 30/f impostor comparisons."
+CORE = ("accuracy", "tar@", "eer", "auc")
+
+
+def variant_cell(variant: Variant, palette: Palette) -> Cell:
+    """Return the cell that opens a row: name, colour, and whether it is the reference."""
+    return Cell(variant.name, ("reference",) if variant.reference else (), colour=palette.colour(variant.name))
+
+
+def metric_order(names: Iterable[str]) -> list[str]:
+    """Order metrics as reports do: accuracy, TAR from the laxest operating point on, EER, AUC, then the rest."""
+
+    def key(name: str) -> tuple[int, float, str]:
+        group = next((i for i, prefix in enumerate(CORE) if name.startswith(prefix)), len(CORE))
+        return group, -(numbers.operating_point(name) or 0.0), name
+
+    return sorted(dict.fromkeys(names), key=key)
+
+
+def measured_metrics(variants: list[Variant], benchmark: str, core: bool) -> list[str]:
+    """Return the metrics that any variant has on a benchmark: those of the main table, or the others."""
+    names = metric_order(m for v in variants if benchmark in v.evaluations for m in v.evaluations[benchmark].metrics)
+    return [name for name in names if name.startswith(CORE) == core]
+
+
+class Notes:
+    """Footnotes of one table, each told once."""
+
+    def __init__(self) -> None:
+        self._notes: dict[str, None] = {}
+
+    def add(self, note: str) -> None:
+        """Keep a note."""
+        self._notes[note] = None
+
+    def told(self) -> tuple[str, ...]:
+        """Return the notes in the order they came up."""
+        return tuple(self._notes)
+
+
+def metric_cell(name: str, metric: Metric | None, comparisons: Mapping[str, int], notes: Notes) -> Cell:
+    """Write one figure: value, spread, interval; 'not supported' with the counts; a dagger where it is weak."""
+    if metric is None:
+        return Cell("not measured", tone="muted")
+    if metric.support == "none" or metric.value is None:
+        return Cell("not supported", (f"({support_figures(name, metric, comparisons)})",), "muted")
+    spread = f" ± {numbers.metric_value(name, metric.std)}" if metric.std is not None else ""
+    dagger = "†" if metric.support == "weak" else ""
+    if dagger:
+        reason = support_figures(name, metric, comparisons)
+        notes.add(f"† weak: {numbers.label(name)} rests on few impostor comparisons ({reason} for a firm figure).")
+    if metric.ci95 is None:
+        notes.add(f"No interval for {numbers.label(name)}: {metric.note.rstrip('. ') or 'none was computed'}.")
+    return Cell(
+        numbers.metric_value(name, metric.value) + dagger + spread,
+        tuple(filter(None, [numbers.metric_interval(name, metric.ci95)])),
+    )
+
+
+def average_bits(layers: list[Layer]) -> float | None:
+    """Return the mean bits a weight is stored in, over all parameters of operations with weights."""
+    weighted = [(layer.parameters, layer.weight_bits) for layer in layers if layer.weight_bits is not None]
+    total = sum(parameters for parameters, _ in weighted)
+    return sum(parameters * bits for parameters, bits in weighted) / total if total else None
+
+
+def latency_points(variants: list[Variant]) -> list[tuple[int, int]]:
+    """Return the (batch, threads) at which any variant was timed, in order."""
+    return sorted({(latency.batch, latency.threads) for variant in variants for latency in variant.latency})
+
+
+def latency_at(variant: Variant, point: tuple[int, int]) -> Latency | None:
+    """Return a variant's latency at (batch, threads)."""
+    return next((each for each in variant.latency if (each.batch, each.threads) == point), None)
+
+
+def spread(latency: Latency) -> str:
+    """Write the 10th to 90th percentile of a latency."""
+    return f"{numbers.milliseconds(latency.p10_ms)}–{numbers.milliseconds(latency.p90_ms)}"
+
+
+def latency_cell(latency: Latency | None, reference: bool) -> Cell:
+    """Write a latency: median, spread, its ratio to the reference and the plain word for it."""
+    if latency is None:
+        return Cell("not measured", tone="muted")
+    median = numbers.milliseconds(latency.median_ms)
+    if reference:
+        return Cell(median, (spread(latency),))
+    speed = speed_of(latency)
+    ratio = numbers.ratio(latency.ratio_to_reference, latency.ratio_ci95)
+    lines = (spread(latency), speed) if speed == "not measured" else (spread(latency), ratio, speed)
+    return Cell(median, lines, "" if speed == "not measured" else SPEED_TONES[speed])
+
+
+def size_cells(variant: Variant, reference: Variant | None) -> tuple[Cell, Cell]:
+    """Write a file's size, and the reference's size divided by it."""
+    size = Cell(numbers.megabytes(variant.size_bytes))
+    if reference is None or not reference.size_bytes or not variant.size_bytes:
+        return size, Cell(numbers.NONE, tone="muted")
+    if variant.reference:
+        return size, Cell("1", tone="muted")
+    share = f"{numbers.percent(variant.size_bytes / reference.size_bytes, 1)} %"
+    return size, Cell(f"{numbers.number(reference.size_bytes / variant.size_bytes)}×", (share,))
+
+
+def comparison(network: NetworkStudy, benchmark: str, palette: Palette) -> Table:
+    """Build the detailed comparison: every column of the usual report, with intervals, on one benchmark."""
+    variants = network.variants
+    reference = reference_of(network)
+    metrics, points = measured_metrics(variants, benchmark, core=True), latency_points(variants)
+    with_bits = any(average_bits(variant.layers) is not None for variant in variants)
+    columns = [Column("Variant", number=False)]
+    columns += [Column(numbers.label(name) + numbers.unit(name)) for name in metrics]
+    columns += [Column("Size (MB)"), Column("Factor smaller")]
+    for batch, threads in points:
+        columns.append(Column(f"Latency (ms), batch {batch}, {numbers.plural(threads, 'thread')}"))
+    if with_bits:
+        columns.append(Column("Bits per weight"))
+    notes = Notes()
+    rows = []
+    for variant in variants:
+        row = [variant_cell(variant, palette), *_metric_cells(variant, benchmark, metrics, notes)]
+        row += size_cells(variant, reference)
+        for point in points:
+            row.append(latency_cell(latency_at(variant, point), variant.reference))
+        if with_bits:
+            row.append(Cell(numbers.number(average_bits(variant.layers), 1)))
+        rows.append(tuple(row))
+    return Table(tuple(columns), tuple(rows), footnotes=(*notes.told(), *_comparison_notes(points, reference)))
+
+
+def _metric_cells(variant: Variant, benchmark: str, metrics: list[str], notes: Notes) -> list[Cell]:
+    evaluation = variant.evaluations.get(benchmark)
+    if evaluation is None:
+        return [Cell("not measured", tone="muted") for _ in metrics]
+    return [metric_cell(name, evaluation.metrics.get(name), evaluation.comparisons, notes) for name in metrics]
+
+
+def _comparison_notes(points: list[tuple[int, int]], reference: Variant | None) -> tuple[str, ...]:
+    name = reference_label(reference) if reference else "the reference"
+    notes = ["In brackets: 95 % interval. After ±: standard deviation over the folds. MB: 10⁶ bytes on disk."]
+    notes.append(f"Factor smaller: bytes of {name} divided by bytes of the variant; under it the variant's share.")
+    if points:
+        notes.append(
+            f"Latency: median per call; under it the 10th to 90th percentile, then the ratio to {name}'s time "
+            "(below 1× is faster) and what it shows."
+        )
+    return tuple(notes)
+
+
+def further_metrics(network: NetworkStudy, benchmark: str, palette: Palette) -> Table | None:
+    """Build the table of metrics beyond the main one, if there are any."""
+    metrics = measured_metrics(network.variants, benchmark, core=False)
+    if not metrics:
+        return None
+    notes = Notes()
+    columns = (Column("Variant", number=False), *(Column(numbers.label(m) + numbers.unit(m)) for m in metrics))
+    rows = tuple(
+        (variant_cell(variant, palette), *_metric_cells(variant, benchmark, metrics, notes))
+        for variant in network.variants
+    )
+    return Table(columns, rows, "Further metrics", notes.told())
+
+
+def glance(network: NetworkStudy, recommendation: Recommendation, metric: str, palette: Palette) -> Table:
+    """Build the summary of one network: a line a variant."""
+    benchmarks = list(dict.fromkeys(b for variant in network.variants for b in variant.evaluations))
+    judgements = {judgement.variant: judgement for judgement in recommendation.judgements}
+    columns = [Column("Variant", number=False)]
+    for benchmark in benchmarks:
+        columns.append(Column(f"{numbers.label(metric)}{numbers.unit(metric)}, {benchmark}"))
+        columns.append(Column(f"Change, {benchmark}"))
+    columns += [Column("Size (MB)"), Column("Time"), Column("Verdict", False), Column("Existing gallery", False)]
+    notes = Notes()
+    rows = []
+    for variant in network.variants:
+        row = [_recommended(variant_cell(variant, palette), variant.name == recommendation.choice)]
+        for benchmark in benchmarks:
+            row += _metric_cells(variant, benchmark, [metric], notes)
+            row.append(_change_cell(variant, benchmark, metric))
+        row += _cost_cells(variant, judgements.get(variant.name), recommendation.reference)
+        rows.append(tuple(row))
+    return Table(tuple(columns), tuple(rows), footnotes=notes.told())
+
+
+def _recommended(cell: Cell, chosen: bool) -> Cell:
+    return Cell(cell.text, (*cell.sub, "chosen"), cell.tone, cell.colour) if chosen else cell
+
+
+def _change_cell(variant: Variant, benchmark: str, metric: str) -> Cell:
+    if variant.reference:
+        return Cell("reference", tone="muted")
+    found = next((d for d in variant.differences.get(benchmark, []) if d.metric == metric), None)
+    if found is None:
+        return Cell("not compared", tone="muted")
+    interval = numbers.difference_interval(metric, found.ci95)
+    tone = VERDICT_TONES[found.verdict]
+    return Cell(numbers.difference(metric, found.value), tuple(filter(None, [interval, found.verdict])), tone)
+
+
+def _cost_cells(variant: Variant, judgement: Judgement | None, reference: str) -> tuple[Cell, Cell, Cell, Cell]:
+    size = numbers.megabytes(variant.size_bytes)
+    if judgement is None:
+        return Cell(size), Cell("reference", tone="muted"), Cell("reference", tone="muted"), Cell(numbers.NONE)
+    speed = judgement.speed if judgement.speed in ("no difference shown", "not measured") else ""
+    time = Cell(
+        numbers.ratio(judgement.time_ratio),
+        (speed or f"{judgement.speed} than {reference}",),
+        SPEED_TONES[judgement.speed],
+    )
+    verdict = Cell(judgement.acceptability, tone=ACCEPTABLE_TONES[judgement.acceptability])
+    words = size_words(judgement.size_ratio).removesuffix(")").split(" (")
+    return Cell(size, tuple(words)), time, verdict, Cell(judgement.gallery or "not measured")
+
+
+def differences(network: NetworkStudy, benchmark: str, palette: Palette) -> Table | None:
+    """Build the table of differences to the reference with intervals and verdicts in words."""
+    rows = tuple(
+        (
+            variant_cell(variant, palette),
+            Cell(numbers.label(found.metric)),
+            Cell(numbers.difference(found.metric, found.value)),
+            Cell(numbers.difference_interval(found.metric, found.ci95) or numbers.NONE),
+            Cell(numbers.margin(found.metric, found.margin)),
+            Cell(found.verdict, tone=VERDICT_TONES[found.verdict]),
+            Cell(found.sentence),
+        )
+        for variant in network.variants
+        for found in variant.differences.get(benchmark, [])
+    )
+    if not rows:
+        return None
+    columns = (
+        Column("Variant", False), Column("Metric", False), Column("Difference"), Column("95 % interval"),
+        Column("Margin"), Column("Verdict", False), Column("In words", False, wide=True),
+    )  # fmt: skip
+    return Table(columns, rows)
+
+
+def similarities(network: NetworkStudy, benchmark: str, palette: Palette) -> Table:
+    """Build the table of genuine and impostor similarities, with every threshold that a metric states."""
+    measured = [(v, v.evaluations[benchmark]) for v in network.variants if benchmark in v.evaluations]
+    names = metric_order(n for _, e in measured for n, m in e.metrics.items() if m.threshold is not None)
+    heads = ("Genuine", "Genuine mean", "Genuine std", "Impostor", "Impostor mean", "Impostor std")
+    thresholds = (Column(f"Threshold, {numbers.label(name)}") for name in names)
+    columns = (Column("Variant", False), *map(Column, heads), *thresholds)
+    rows = []
+    for variant, evaluation in measured:
+        row = [variant_cell(variant, palette)]
+        for summary in (evaluation.genuine, evaluation.impostor):
+            row += [Cell(numbers.count(summary.count)), Cell(numbers.number(summary.mean, 4))]
+            row.append(Cell(numbers.number(summary.std, 4)))
+        row += [Cell(numbers.threshold(_threshold(evaluation, name))) for name in names]
+        rows.append(tuple(row))
+    note = "Threshold of the accuracy: the one that the protocol's folds choose, or their mean."
+    return Table(columns, tuple(rows), footnotes=(note,) if "accuracy" in names else ())
+
+
+def _threshold(evaluation: Evaluation, name: str) -> float | None:
+    metric = evaluation.metrics.get(name)
+    return metric.threshold if metric else None
+
+
+def gallery(network: NetworkStudy, benchmark: str, palette: Palette) -> Table | None:
+    """Build the summary of compatibility: a line a variant."""
+    rows = []
+    for variant in network.variants:
+        found = variant.compatibility.get(benchmark)
+        if found is None:
+            continue
+        cell = old_gallery_cell(found)
+        rows.append((
+            variant_cell(variant, palette),
+            Cell(gallery_words(found), tone=GALLERY_TONES[found.verdict]),
+            Cell(numbers.rate(found.far), (numbers.one_in(found.far),)),
+            Cell(numbers.threshold(found.old_threshold)),
+            _rate_cell(cell),
+            Cell(numbers.threshold(found.new_threshold)),
+            Cell(numbers.number(found.cosine_mean, 4)),
+            Cell(numbers.number(found.cosine_p01, 4)),
+        ))  # fmt: skip
+    if not rows:
+        return None
+    columns = (
+        Column("Variant", False), Column("What to do", False), Column("FMR intended"), Column("Old threshold"),
+        Column("FMR now at the old threshold"), Column("New threshold"), Column("Cosine to reference, mean"),
+        Column("Cosine, 1st percentile"),
+    )  # fmt: skip
+    return Table(columns, tuple(rows), footnotes=(WEAK,) if any("†" in row[4].text for row in rows) else ())
+
+
+def old_gallery_cell(found: Compatibility) -> Metric | None:
+    """Return the FMR of old templates against new probes at the old threshold."""
+    if not found.cells:
+        return None
+    old = found.cells[0].enrolled
+    return next((cell.fmr_at_old for cell in found.cells if cell.enrolled == old and cell.probe != old), None)
+
+
+def _rate_cell(metric: Metric | None) -> Cell:
+    if metric is None or metric.value is None:
+        note = (f"({metric.note.rstrip('. ')})",) if metric and metric.note else ()
+        return Cell("not supported", note, "muted")
+    dagger = "†" if metric.support == "weak" else ""
+    lines = [numbers.rate_interval(metric.ci95), numbers.one_in(metric.value)]
+    return Cell(numbers.rate(metric.value) + dagger, tuple(filter(None, lines)))
+
+
+def two_by_two(found: Compatibility) -> Table:
+    """Build the 2×2 table: who enrolled (rows) against who probes (columns), TAR and FMR at the old threshold."""
+    enrolled = list(dict.fromkeys(cell.enrolled for cell in found.cells))
+    probes = list(dict.fromkeys(cell.probe for cell in found.cells))
+    cells = {(cell.enrolled, cell.probe): cell for cell in found.cells}
+    rows = []
+    for row in enrolled:
+        line = [Cell(f"gallery of {row}")]
+        for column in probes:
+            cell = cells.get((row, column))
+            line.append(_tar_and_fmr(cell.tar_at_old, cell.fmr_at_old) if cell else Cell(numbers.NONE))
+        rows.append(tuple(line))
+    columns = (Column("Enrolled ↓ probe →", False), *(Column(f"probes of {probe}") for probe in probes))
+    weak = any("weak" in (cell.tar_at_old.support, cell.fmr_at_old.support) for cell in found.cells)
+    notes = ("In brackets: 95 % interval.", *((WEAK,) if weak else ()))
+    caption = f"At the old threshold {numbers.threshold(found.old_threshold)}"
+    return Table(columns, tuple(rows), caption, notes)
+
+
+def _tar_and_fmr(tar: Metric, fmr: Metric) -> Cell:
+    def line(name: str, text: str, metric: Metric, ci: str) -> str:
+        if metric.value is None:
+            return f"{name} not supported" + (f" ({metric.note.rstrip('. ')})" if metric.note else "")
+        return f"{name} {text}{'†' if metric.support == 'weak' else ''} {ci}".rstrip()
+
+    tar_text = line("TAR", f"{numbers.percent(tar.value)} %", tar, numbers.percent_interval(tar.ci95))
+    return Cell(tar_text, (line("FMR", numbers.rate(fmr.value), fmr, numbers.rate_interval(fmr.ci95)),))
+
+
+def own_thresholds(found: Compatibility) -> Table:
+    """Build the table of each combination at the threshold that gives it the intended FMR."""
+    rows = []
+    for cell in found.cells:
+        tar = numbers.percent(cell.tar_at_own.value) if cell.tar_at_own.value is not None else "not supported"
+        interval = numbers.percent_interval(cell.tar_at_own.ci95)
+        rows.append((
+            Cell(f"gallery of {cell.enrolled}, probes of {cell.probe}"),
+            Cell(numbers.threshold(cell.own_threshold)),
+            Cell(tar, tuple(filter(None, [interval]))),
+        ))  # fmt: skip
+    columns = (Column("Combination", False), Column("Its own threshold"), Column("TAR there (%)"))
+    return Table(columns, tuple(rows), f"At a threshold of its own, set for FMR {numbers.rate(found.far)}")
+
+
+def latencies(network: NetworkStudy, palette: Palette) -> Table | None:
+    """Build the latency table: one line for a variant at a batch on so many threads."""
+    reference = reference_of(network)
+    name = reference_label(reference) if reference else "the reference"
+    rows = []
+    for variant in network.variants:
+        for each in variant.latency:
+            words = "reference" if variant.reference else speed_words(each, name).partition(" (")[0]
+            ratio = "1" if variant.reference else numbers.ratio(each.ratio_to_reference)
+            rows.append((
+                variant_cell(variant, palette), Cell(variant.runtime), Cell(numbers.count(each.batch)),
+                Cell(numbers.count(each.threads)), Cell(numbers.count(each.rounds)),
+                Cell(numbers.milliseconds(each.median_ms)),
+                Cell(spread(each)),
+                Cell(numbers.milliseconds(each.median_ms / each.batch)), Cell(ratio),
+                Cell(numbers.interval(each.ratio_ci95, 2) or numbers.NONE),
+                Cell(words, tone="" if variant.reference else SPEED_TONES[speed_of(each)]),
+            ))  # fmt: skip
+    if not rows:
+        return None
+    heads = ("Batch", "Threads", "Rounds", "Median (ms)", "p10–p90 (ms)", "Per image (ms)", "Ratio", "95 % interval")
+    columns = (Column("Variant", False), Column("Runtime", False), *map(Column, heads), Column("In words", False))
+    return Table(columns, tuple(rows))
+
+
+def kept_float(variant: Variant) -> Table | None:
+    """Build the table of operations left in floating point, and why."""
+    kept = [layer for layer in variant.layers if layer.kept_float]
+    if not kept:
+        return None
+    columns = (
+        Column("Operation", False), Column("Kind", False), Column("Parameters"), Column("MACs"),
+        Column("Error alone"), Column("Why", False, wide=True),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(layer.name), Cell(layer.operation), Cell(numbers.count(layer.parameters)),
+            Cell(numbers.count(layer.macs)), Cell(numbers.error_ratio(layer.error)), Cell(layer.reason or "not stated"),
+        )
+        for layer in kept
+    )  # fmt: skip
+    return Table(columns, rows)
+
+
+def all_layers(variant: Variant) -> Table:
+    """Build the full table of operations."""
+    columns = (
+        Column("Operation", False), Column("Kind", False), Column("Parameters"), Column("MACs"), Column("Weight bits"),
+        Column("Activation bits"), Column("Error alone"), Column("Left in floating point", False),
+        Column("Why, or how rewritten", False, wide=True),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(layer.name), Cell(layer.operation), Cell(numbers.count(layer.parameters)),
+            Cell(numbers.count(layer.macs)), Cell(_bits(layer.weight_bits)), Cell(_bits(layer.activation_bits)),
+            Cell(numbers.error_ratio(layer.error)), Cell("yes" if layer.kept_float else "no"), Cell(layer.reason),
+        )
+        for layer in variant.layers
+    )  # fmt: skip
+    return Table(columns, rows)
+
+
+def _bits(bits: int | None) -> str:
+    return numbers.NONE if bits is None else str(bits)
+
+
+def facts(content: Mapping[str, Any], caption: str = "") -> Table:
+    """Build a table of settings: a key and its value a line."""
+    rows = tuple((Cell(str(key)), Cell(_plain(value))) for key, value in content.items())
+    return Table((Column("Setting", False), Column("Value", False, wide=True)), rows, caption)
+
+
+def _plain(value: Any) -> str:
+    """Write a setting's value: text as it is, everything else as compact JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(each, str | int | float) for each in value):
+        return ", ".join(map(str, value))
+    return json.dumps(value, ensure_ascii=False, default=str)
