@@ -1,9 +1,9 @@
 """InceptionResnetV1, the network of most FaceNet checkpoints.
 
-Szegedy, Ioffe, Vanhoucke and Alemi, "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning",
-AAAI 2017; Schroff, Kalenichenko and Philbin, "FaceNet", CVPR 2015. Layout and parameter names are those of the
-facenet-pytorch package (``conv2d_1a.conv``, ``repeat_1.0.branch0``, ``last_linear``), so that its public checkpoints
-load.
+Szegedy, Ioffe, Vanhoucke and Alemi, "Inception-v4, Inception-ResNet and the Impact of Residual Connections on
+Learning", AAAI 2017; Schroff, Kalenichenko and Philbin, "FaceNet", CVPR 2015. Layout and parameter names are those of
+the facenet-pytorch package (``conv2d_1a.conv``, ``repeat_1.0.branch0``, ``last_linear``), so that its public
+checkpoints load.
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from veriquant.files import json_digest
 from veriquant.frontends.spec import InputSpec
 
 if TYPE_CHECKING:
@@ -33,3 +35,12 @@ class Network:
     path: Path | None = None
     """The file it was read from, where there is one."""
     module: nn.Module | None = field(default=None, repr=False, compare=False)
+    notes: tuple[str, ...] = ()
+    """What was left aside or assumed on loading, in plain words, for the record."""
+
+
+def network_digest(onnx: bytes, spec: InputSpec) -> str:
+    """Return the SHA-256 of a model and of its input, whatever the words in `spec.origin`."""
+    digest = hashlib.sha256(onnx)
+    digest.update(json_digest(spec.model_dump(mode="json", exclude={"origin"})).encode())
+    return digest.hexdigest()
