@@ -75,10 +75,10 @@ def assemble(
             f"{len(missing)} of the {len(keys)} images that {list_file} lists are missing in {root}: {few}; "
             f"check the folder{advice}"
         )
+    kept = [pair for pair in pairs if found[pair.left] is not None and found[pair.right] is not None]
     numbers: dict[Path, int] = {}
-    index = {key: numbers.setdefault(path, len(numbers)) for key, path in found.items() if path is not None}
-    samples = tuple(Sample(path.relative_to(root).as_posix(), path) for path in numbers)
-    kept = [pair for pair in pairs if pair.left in index and pair.right in index]
+    index = {key: numbers.setdefault(path, len(numbers)) for key in listed(kept) if (path := found[key]) is not None}
+    samples = tuple(Sample(_name(path, root), path) for path in numbers)
     genuine = np.array([pair.genuine for pair in kept], dtype=np.bool_)
     if genuine.all() or not genuine.any():
         side = "impostor" if genuine.all() else "genuine"
@@ -168,6 +168,10 @@ def interleaved_folds(genuine: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64] |
             return None
         folds[kind] = np.arange(count) * FOLDS // count
     return folds
+
+
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
 def _folds(pairs: Sequence[Pair]) -> npt.NDArray[np.int64] | None:

@@ -129,10 +129,12 @@ class _Reader(pickle._Unpickler):
 
     The machine written in Python is used because its memo is a dict: the one in C grows a table to whatever index a
     file claims. Names become inert `_Name` objects; `REDUCE` and `BUILD`, the two opcodes that call something, are
-    replaced.
+    replaced, and so is `GLOBAL`, which takes a name cut short for a whole one.
     """
 
-    stack: list[Any]  # the machine's own
+    stack: list[Any]  # this and the next two are the machine's own
+    append: Callable[[Any], None]
+    readline: Callable[[], bytes]
 
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content), fix_imports=False, encoding="bytes")
@@ -142,6 +144,12 @@ class _Reader(pickle._Unpickler):
         if (module, name) not in _ALLOWED:
             raise _RefusedError(f"it asks for {module[:60]}.{name[:60]}")
         return _Name(_ALLOWED[module, name])
+
+    def _named(self) -> None:
+        lines = self.readline(), self.readline()
+        if not all(line.endswith(b"\n") for line in lines):
+            raise pickle.UnpicklingError("it ends within a name")
+        self.append(self.find_class(*(line[:-1].decode() for line in lines)))
 
     def _call(self) -> None:
         arguments = self.stack.pop()
@@ -211,6 +219,7 @@ class _Reader(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Callable[..., None]]] = {
         getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES
     }
+    dispatch[pickle.GLOBAL[0]] = _named
     dispatch[pickle.REDUCE[0]] = _call
     dispatch[pickle.BUILD[0]] = _state
 
