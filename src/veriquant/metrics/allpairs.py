@@ -35,7 +35,8 @@ _TILE = 2048
 """Rows and columns of a tile: 16 MB of scores."""
 _OUT = np.float32(-2)
 """Stands for 'no impostor comparison' in a tile; below every cosine."""
-_GRID = 4096
+_GRID = 2048
+"""Thresholds of the grid of each kind: even in score, even in genuine rank, geometric in impostor rank."""
 
 
 @dataclass(frozen=True)
@@ -313,7 +314,7 @@ def _grid(layout: _Layout, genuine: Singles, at: tuple[float, ...], groups: int)
         pieces += [values, np.nextafter(values, np.float32(np.inf))]
     step = max(1, len(layout.rows) // 1024)
     pilot = np.sort((layout.rows[::step] @ layout.columns[step // 2 :: step].T).reshape(-1))[::-1]
-    pieces.append(pilot[np.unique(np.geomspace(1, len(pilot), 1024).astype(np.int64)) - 1])
+    pieces.append(pilot[np.unique(np.geomspace(1, len(pilot), _GRID).astype(np.int64)) - 1])
     return np.concatenate([asked, np.unique(np.concatenate(pieces))])
 
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from veriquant.errors import VeriQuantError
 from veriquant.metrics.difference import MINUS, paired, point_text, share_text, signed
-from veriquant.metrics.measure import Estimate, Measured, measure, without_resampling
+from veriquant.metrics.measure import Estimate, Measured, measure
 from veriquant.metrics.protocol import Options, Protocol, Singles, rate_name
 from veriquant.metrics.resampling import interval
 from veriquant.metrics.scores import paired_cosines
@@ -67,7 +67,7 @@ def compatibility(
     options = replace(options or Options(), far=(far,))
     cosines = paired_cosines(reference, variant)
     key = f"tar@far={rate_name(far)}"
-    before = measure(protocol, reference, None, without_resampling(options), full=False)
+    before = measure(protocol, reference, None, options, full=False, replicates=False)
     old = before.estimates[key].threshold
     at = () if old is None else (old,)
     both_old = measure(protocol, reference, None, options, at=at, full=False)

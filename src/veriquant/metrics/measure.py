@@ -6,7 +6,7 @@ protocol, seed and resamples is a paired one: row r of both draws the same peopl
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -75,21 +75,24 @@ def measure(
     at: tuple[float, ...] = (),
     both_ways: bool = False,
     full: bool = True,
+    replicates: bool = True,
 ) -> Measured:
     """Measure embeddings, float32 (n, d), on a protocol; `probes` gives the right side where it is another network's.
 
     `at`: thresholds at which TAR and FMR are wanted. `both_ways`: score every listed comparison also with its sides
     exchanged (with `probes` only; implied comparisons always are). `full`: accuracy and ranks too.
+    `replicates`: without them point values alone, of the very same scores (float32 products differ in their last bit
+    with the tiles they are made in, and tiles follow the groups that are resampled).
     Raises VeriQuantError for embeddings that do not fit the protocol or have no direction.
     """
     if protocol.all_pairs:
-        return _measure_all(protocol, enrolled, probes, options, at, full)
-    return _measure_list(protocol, enrolled, probes, options, at, both_ways and probes is not None, full)
+        return _measure_all(protocol, enrolled, probes, options, at, full, replicates)
+    return _measure_list(protocol, enrolled, probes, options, at, both_ways and probes is not None, full, replicates)
 
 
 def _measure_list(
     protocol: Protocol, enrolled: Singles, probes: Singles | None, options: Options, at: tuple[float, ...],
-    both_ways: bool, full: bool,
+    both_ways: bool, full: bool, replicates: bool,
 ) -> Measured:  # fmt: skip
     _check_rows(protocol, enrolled, probes)
     other = enrolled if probes is None else probes
@@ -106,7 +109,7 @@ def _measure_list(
     figures: dict[str, Floats] = {}
     ordered = levels(scores, genuine, one, two, folds)
     usable = bool(len(trials.genuine) and trials.impostors)
-    if options.resamples and people >= FEWEST_PEOPLE and usable:
+    if replicates and options.resamples and people >= FEWEST_PEOPLE and usable:
         drawn = draw_people(people, options.resamples, options.seed)
         figures = list_figures(ordered, drawn, options, at, full)
     estimates: dict[str, Estimate] = {}
@@ -130,7 +133,13 @@ def _measure_list(
 
 
 def _measure_all(
-    protocol: Protocol, enrolled: Singles, probes: Singles | None, options: Options, at: tuple[float, ...], full: bool
+    protocol: Protocol,
+    enrolled: Singles,
+    probes: Singles | None,
+    options: Options,
+    at: tuple[float, ...],
+    full: bool,
+    replicates: bool,
 ) -> Measured:
     _check_rows(protocol, enrolled, probes)
     (persons,), people = number_people(protocol.persons)
@@ -142,7 +151,7 @@ def _measure_all(
     figures: dict[str, Floats] = {}
     drawn = draw_people(max(1, groups), options.resamples, options.seed)
     usable = bool(len(trials.genuine) and trials.impostors)
-    if resampling and usable:
+    if replicates and resampling and usable:
         figures = group_figures(grouped, drawn, options, len(at))
     share = 1 if probes is None else 2
     estimates = _curve_estimates(trials, options, _centred(figures, trials, options), trials.impostors // share)
@@ -245,8 +254,3 @@ def _rank_estimates(
             replicates = (drawn @ hits) / np.where(total > 0, total, np.nan)
         result[f"rank-{k}"] = Estimate(found.rank(k), note=note, replicates=replicates)
     return result
-
-
-def without_resampling(options: Options) -> Options:
-    """Return the options for point values alone."""
-    return replace(options, resamples=0)
