@@ -136,7 +136,7 @@ def det(network: NetworkStudy, benchmark: str, look: Look) -> Figure | None:
     return {
         "data": data,
         "layout": _layout(
-            look.title("DET: false matches against false non-matches", f"{network.name} · {benchmark}"),
+            look.title("DET curves", f"{network.name} · {benchmark}"),
             _axis("FMR (%), probit scale", **ticks, range=[_short(probit(lowest_x)), 0.3], zeroline=False),
             _axis("FNMR (%), probit scale", **ticks, range=[_short(probit(lowest_y)), 0.3], zeroline=False),
             shapes=[
@@ -163,7 +163,7 @@ def roc(network: NetworkStudy, benchmark: str, look: Look) -> Figure | None:
     return {
         "data": data,
         "layout": _layout(
-            look.title("ROC: true acceptance against false matches", f"{network.name} · {benchmark}"),
+            look.title("ROC curves", f"{network.name} · {benchmark}"),
             _axis("FMR (%), logarithmic scale", **axis, range=[_short(lowest), 0]),
             _axis("TAR = 1 − FNMR (%)"),
             shapes=_unsupported(measured, lambda rate: rate, left=1e-12),

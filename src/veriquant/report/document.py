@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 
 from veriquant.report import charts, numbers, tables
@@ -39,6 +40,7 @@ SYNTHETIC_TEXT = (
     "the identities in this report were drawn by the package itself. The figures show that the machinery works; they "
     "say nothing about recognition of real people."
 )
+MOST_KEPT_SHOWN = 12
 OUTCOME_TONES: dict[str, Tone] = {"recommended": "good", "none acceptable": "bad"}
 HOW_TO_READ = (
     "Comparison: two samples and the cosine similarity of their embeddings; accepted if it reaches the threshold. "
@@ -288,16 +290,25 @@ def _layers(network: NetworkStudy, anchor: str, look: Look) -> Section | None:
 
 
 def _layers_of(network: NetworkStudy, variant: Variant, look: Look) -> tuple[Block, ...]:
-    kept = tables.kept_float(variant)
-    amount = sum(layer.kept_float for layer in variant.layers)
-    if kept:
-        opening = f"{amount} of {numbers.plural(len(variant.layers), 'operation')} were left in floating point."
-    else:
-        opening = f"None of {numbers.plural(len(variant.layers), 'operation')} was left in floating point."
-    blocks: list[Block] = [Text(opening), *([kept] if kept else [])]
+    blocks = _kept_float(variant)
     blocks += _chart(charts.layer_errors(network, variant, look), "The worst first.")
     blocks.append(Folded(f"All {numbers.plural(len(variant.layers), 'operation')}", (tables.all_layers(variant),)))
     return tuple(blocks)
+
+
+def _kept_float(variant: Variant) -> list[Block]:
+    """Say what was left in floating point and why: each operation; a long list by its reasons first."""
+    table = tables.kept_float(variant)
+    total = numbers.plural(len(variant.layers), "operation")
+    if table is None:
+        return [Text(f"No operation of {total} was left in floating point.")]
+    amount = len(table.rows)
+    opening = Text(f"Left in floating point: {amount} of {total}.")
+    if amount <= MOST_KEPT_SHOWN:
+        return [opening, table]
+    reasons = Counter(f"{each.operation}: {each.reason or 'not stated'}" for each in variant.layers if each.kept_float)
+    listed = Bullets(tuple(f"{numbers.count(each)} × {reason}" for reason, each in reasons.most_common()))
+    return [opening, listed, Folded(f"All {amount} by name", (table,))]
 
 
 def _files(network: NetworkStudy, anchor: str) -> Section:

@@ -121,15 +121,15 @@ def latency_cell(latency: Latency | None, reference: bool) -> Cell:
     return Cell(median, lines, "" if speed == "not measured" else SPEED_TONES[speed])
 
 
-def size_cells(variant: Variant, reference: Variant | None) -> tuple[Cell, Cell]:
-    """Write a file's size, and the reference's size divided by it."""
-    size = Cell(numbers.megabytes(variant.size_bytes))
-    if reference is None or not reference.size_bytes or not variant.size_bytes:
-        return size, Cell(numbers.NONE, tone="muted")
-    if variant.reference:
-        return size, Cell("1", tone="muted")
-    share = f"{numbers.percent(variant.size_bytes / reference.size_bytes, 1)} %"
-    return size, Cell(f"{numbers.number(reference.size_bytes / variant.size_bytes)}×", (share,))
+def size_cell(variant: Variant, reference: Variant | None) -> Cell:
+    """Write a file's size, the reference's size divided by it, its share of that, and the mean bits of a weight."""
+    size, bits = numbers.megabytes(variant.size_bytes), average_bits(variant.layers)
+    weights = () if bits is None else (f"{numbers.number(bits, 1)} bits a weight",)
+    if reference is None or variant.reference or not reference.size_bytes or not variant.size_bytes:
+        return Cell(size, weights)
+    share = f"{numbers.percent(variant.size_bytes / reference.size_bytes, 1)} % of {reference_label(reference)}"
+    factor = numbers.number(reference.size_bytes / variant.size_bytes)
+    return Cell(size, (f"factor {factor}", share, *weights))
 
 
 def comparison(network: NetworkStudy, benchmark: str, palette: Palette) -> Table:
@@ -137,23 +137,18 @@ def comparison(network: NetworkStudy, benchmark: str, palette: Palette) -> Table
     variants = network.variants
     reference = reference_of(network)
     metrics, points = measured_metrics(variants, benchmark, core=True), latency_points(variants)
-    with_bits = any(average_bits(variant.layers) is not None for variant in variants)
     columns = [Column("Variant", number=False)]
     columns += [Column(numbers.label(name) + numbers.unit(name)) for name in metrics]
-    columns += [Column("Size (MB)"), Column("Factor smaller")]
+    columns.append(Column("Size (MB)"))
     for batch, threads in points:
         columns.append(Column(f"Latency (ms), batch {batch}, {numbers.plural(threads, 'thread')}"))
-    if with_bits:
-        columns.append(Column("Bits per weight"))
     notes = Notes()
     rows = []
     for variant in variants:
         row = [variant_cell(variant, palette), *_metric_cells(variant, benchmark, metrics, notes)]
-        row += size_cells(variant, reference)
+        row.append(size_cell(variant, reference))
         for point in points:
             row.append(latency_cell(latency_at(variant, point), variant.reference))
-        if with_bits:
-            row.append(Cell(numbers.number(average_bits(variant.layers), 1)))
         rows.append(tuple(row))
     return Table(tuple(columns), tuple(rows), footnotes=(*notes.told(), *_comparison_notes(points, reference)))
 
@@ -168,7 +163,7 @@ def _metric_cells(variant: Variant, benchmark: str, metrics: list[str], notes: N
 def _comparison_notes(points: list[tuple[int, int]], reference: Variant | None) -> tuple[str, ...]:
     name = reference_label(reference) if reference else "the reference"
     notes = ["In brackets: 95 % interval. After ±: standard deviation over the folds. MB: 10⁶ bytes on disk."]
-    notes.append(f"Factor smaller: bytes of {name} divided by bytes of the variant; under it the variant's share.")
+    notes.append(f"Factor: bytes of {name} divided by bytes of the variant. Bits: mean over all weights.")
     if points:
         notes.append(
             f"Latency: median per call; under it the 10th to 90th percentile, then the ratio to {name}'s time "
@@ -198,7 +193,7 @@ def glance(network: NetworkStudy, recommendation: Recommendation, metric: str, p
     columns = [Column("Variant", number=False)]
     for benchmark in benchmarks:
         columns.append(Column(f"{numbers.label(metric)}{numbers.unit(metric)}, {benchmark}"))
-        columns.append(Column(f"Change, {benchmark}"))
+        columns.append(Column(f"Change{' (points)' if numbers.is_percent(metric) else ''}, {benchmark}"))
     columns += [Column("Size (MB)"), Column("Time"), Column("Verdict", False), Column("Existing gallery", False)]
     notes = Notes()
     rows = []
@@ -223,8 +218,8 @@ def _change_cell(variant: Variant, benchmark: str, metric: str) -> Cell:
     if found is None:
         return Cell("not compared", tone="muted")
     interval = numbers.difference_interval(metric, found.ci95)
-    tone = VERDICT_TONES[found.verdict]
-    return Cell(numbers.difference(metric, found.value), tuple(filter(None, [interval, found.verdict])), tone)
+    change = numbers.difference(metric, found.value).removesuffix(" points")
+    return Cell(change, tuple(filter(None, [interval, found.verdict])), VERDICT_TONES[found.verdict])
 
 
 def _cost_cells(variant: Variant, judgement: Judgement | None, reference: str) -> tuple[Cell, Cell, Cell, Cell]:

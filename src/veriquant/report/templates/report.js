@@ -14,7 +14,7 @@
     const colour = (name) => style.getPropertyValue(name).trim();
     const change = {
       "paper_bgcolor": colour("--card"), "plot_bgcolor": colour("--card"), "font.color": colour("--ink"),
-      "font.family": "system-ui, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif",
+      "font.family": getComputedStyle(document.body).fontFamily,
       "hoverlabel.align": "left", "legend.bgcolor": "rgba(0,0,0,0)",
     };
     Object.keys(layout).filter((key) => /^[xy]axis/.test(key)).forEach((key) => {
