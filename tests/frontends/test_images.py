@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from veriquant.errors import VeriQuantError
 from veriquant.frontends import CONVENTIONS, FrontEndStats, InputSpec, Sample, decode, image_batches, mirror, normalise
@@ -146,6 +146,29 @@ def test_exif_orientation_is_applied_and_counted() -> None:
     stats = FrontEndStats()
     decode(encoded(lying, "JPEG", exif=plain), (16, 16), stats)
     assert stats.rotated == 0
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_every_orientation_is_pillows_own(orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    sample = encoded(Image.fromarray(pixels(shape=(8, 12, 3))), kind, exif=exif)
+    wanted = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(sample.read()))))
+    found = decode(sample, stats=(stats := FrontEndStats()))
+    np.testing.assert_array_equal(found, wanted)
+    assert stats.rotated == (orientation > 1)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_metadata_over_good_pixels() -> None:
+    sample = encoded(Image.fromarray(pixels()), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff garbage")
+    stats = FrontEndStats()
+    decode(sample, stats=stats)
+    assert (stats.images, stats.rotated) == (1, 0)
+    sample = encoded(Image.fromarray(pixels()), "JPEG", exif=b"Exif\0\0nonsense")
+    decode(sample, stats=stats)
+    assert (stats.images, stats.rotated) == (2, 0)
 
 
 def test_a_strange_orientation_is_ignored() -> None:

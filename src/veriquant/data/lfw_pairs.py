@@ -29,11 +29,6 @@ def read_pairs(path: Path) -> list[Pair]:
     return [_labelled(path, number, line) for number, line in enumerate(lines, 1)]
 
 
-def has_names(path: Path) -> bool:
-    """Return whether a pair file is in LFW's own layout, whose keys are names and numbers instead of paths."""
-    return len(columns(read_lines(path)[0])) in (1, 2)
-
-
 def _lfw(path: Path, lines: list[str], head: list[str]) -> list[Pair]:
     if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in head):
         wrong(path, 1, "a header of two numbers, sets and pairs per set, as in '10\\t300'", shown(lines[0]))

@@ -24,7 +24,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.sample import Sample
@@ -38,6 +38,15 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF", "JPEG2000")
 
 _CHUNK = 16
 _ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"RIFF", b"II*\0", b"MM\0*", b"GIF8", b"\0\0\0\x0cjP")
 
 
@@ -110,9 +119,8 @@ def decode(sample: Sample, size: tuple[int, int] | None = None, stats: FrontEndS
     try:
         image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
         if image.format != "JPEG" or "exif" in image.info:
-            turned = _upright(image)
-            counts.rotated += turned is not image
-            image = turned
+            image, turned = _upright(image)
+            counts.rotated += turned
         if image.mode != "RGB":
             image = _rgb(image)
             counts.converted += 1
@@ -222,10 +230,18 @@ def _empty(count: int, spec: InputSpec) -> Batch:
     return np.empty(shape, dtype=np.float32)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
-        return ImageOps.exif_transpose(image)
-    return image
+def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
+    stored = _orientation(image)
+    image.load()  # Pillow turns TIFF images itself while loading, and then forgets their orientation
+    turn = _TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn), stored in _TURNS
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged metadata over good pixels: every viewer shows them as they are stored
+        return 1
 
 
 def _rgb(image: Image.Image) -> Image.Image:
