@@ -1,0 +1,119 @@
+"""`veriquant quantize`: one network under one recipe becomes one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from veriquant.cli.main import app
+from veriquant.cli.screen import Input, Runtime, check_writable, literal, parse_input, parse_settings, say, table
+
+if TYPE_CHECKING:
+    from veriquant.results import Layer
+
+_SHOWN = 12
+
+
+@app.command(short_help="Make a smaller network with a recipe.")
+def quantize(
+    network: Annotated[str, typer.Argument(help="An .onnx file, FAMILY:CHECKPOINT or a registered name.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.onnx", help="The file to write.")],
+    recipe: Annotated[
+        str, typer.Option("--recipe", "-r", help="A name that `veriquant recipes` lists, or a .yaml file.")
+    ] = "int8",
+    calibration: Annotated[
+        str | None,
+        typer.Option("--calibration", "-c", metavar="DIR", help="A folder of unlabelled images, nested or flat."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value for one of its settings.")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", min=1, help="How many; by default what the recipe asks for.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of images.")] = 0,
+    runtime: Runtime = "onnxruntime",
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, help="Threads it will run on; recipes that measure use as many.")
+    ] = 1,
+    input: Input = None,
+) -> None:
+    """Quantize a network with a recipe and write an ONNX file that carries its input specification.
+
+    \b
+    Examples:
+      veriquant quantize face.onnx --calibration photos -o face-int8.onnx
+      veriquant quantize face.onnx --recipe int8-dynamic -o face-dynamic.onnx
+      veriquant quantize face.onnx -r int8-static -c photos --set reduce_range=true -o face-static.onnx
+
+    Some hundred images of the kind that the network will see are enough; they need no labels. What was left in
+    floating point, and why, is printed. How much recognition was lost `veriquant evaluate` or a study tells.
+    """  # noqa: D301
+    from veriquant.deploy.runtimes import RUNTIMES, choose_runtime
+    from veriquant.errors import VeriQuantError
+    from veriquant.files import write_bytes
+    from veriquant.networks import load_network
+    from veriquant.networks.onnx_file import network_of_onnx
+    from veriquant.quantization import Target
+    from veriquant.recipes import load_recipe
+    from veriquant.study.run import calibration_set, stamped
+
+    chosen = load_recipe(recipe, overrides=parse_settings(set_ or []))
+    if runtime != "auto":
+        RUNTIMES.get(runtime)
+    spec = parse_input(input)
+    if runtime == "pytorch":
+        raise VeriQuantError("--runtime pytorch: the file will be ONNX; name the runtime that it is for")
+    wanted = chosen.calibration_images()
+    if wanted and calibration is None:
+        raise VeriQuantError(
+            f"recipe {chosen.name!r} needs calibration images: name a folder of unlabelled images (--calibration DIR)"
+        )
+    loaded = load_network(network, spec)
+    if loaded.path is not None and out.exists() and out.samefile(loaded.path):
+        raise VeriQuantError(f"{out} is the network itself and is not overwritten: give another name (-o)")
+    check_writable(out)
+    if runtime == "auto":
+        choice = choose_runtime(loaded.onnx, loaded.spec, threads=threads)
+        say(choice.sentence)
+        runtime = choice.runtime
+    samples = None
+    if wanted and calibration is not None:
+        samples = calibration_set(calibration, images or wanted, seed)
+        say(f"calibration: {samples.note}")
+    elif calibration is not None:
+        say(f"note: recipe {chosen.name} looks at no images; --calibration has no effect")
+    made = chosen.apply(loaded, samples, Target(runtime, threads))
+    content = stamped(made.onnx, loaded)
+    network_of_onnx(content, loaded.spec, name=out.stem, source=str(out))  # what is written runs
+    write_bytes(out, content)
+    before, after = len(loaded.onnx), out.stat().st_size
+    say(f"{out}: {before / 1e6:.2f} MB → {after / 1e6:.2f} MB ({after / before:.1%} of the size)")
+    _layers(made.layers)
+    for note in made.notes:
+        say(f"note: {note}")
+
+
+def _layers(layers: list[Layer]) -> None:
+    kept = [layer for layer in layers if layer.kept_float]
+    if not layers:
+        return
+    say(f"{len(layers) - len(kept)} of {len(layers)} operations quantized, {len(kept)} left in floating point")
+    kept.sort(key=lambda layer: (layer.error is None, -(layer.error or 0), -layer.macs))
+    rows = [
+        (
+            literal(layer.name),
+            layer.operation,
+            f"{layer.parameters:,}",
+            "" if layer.error is None else f"{layer.error:.2e}",
+            literal(layer.reason),
+        )
+        for layer in kept[:_SHOWN]
+    ]
+    if rows:
+        columns = ("left in floating point", "operation", ("parameters", "right"), ("error alone", "right"), "why")
+        table(columns, rows)
+    if len(kept) > _SHOWN:
+        say(f"… and {len(kept) - _SHOWN} more")

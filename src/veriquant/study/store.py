@@ -1,0 +1,156 @@
+"""The store of a study: everything computed, under the hash of all that it was computed from.
+
+An entry is two files, ``<kind>/<key>.<suffix>`` with the content and ``<kind>/<key>.json`` with the facts: what the key
+is made of, the SHA-256 of the content, and what is to be remembered beside it. The content is written first, both
+atomically, so that a study killed at any moment leaves whole entries or none. An entry whose content is not what its
+facts say is damaged: it is computed again, and a note says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import veriquant
+from veriquant.errors import VeriQuantError
+from veriquant.files import json_digest, write_bytes, write_json
+
+#: Raised whenever the layout of the entries changes; older ones are then computed again.
+LAYOUT = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing in the store: its content and the facts remembered beside it."""
+
+    content: bytes = field(repr=False)
+    facts: dict[str, Any]
+    digest: str
+
+    def json(self) -> Any:
+        """Return the content as plain data."""
+        return json.loads(self.content)
+
+    def array(self) -> npt.NDArray[np.float32]:
+        """Return the content as an array; pickled objects are refused."""
+        found: npt.NDArray[np.float32] = np.load(io.BytesIO(self.content), allow_pickle=False)
+        return found
+
+
+class Store:
+    """A folder of entries. `notes` collects what a reader must know, such as damaged entries that were made anew."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.notes: list[str] = []
+
+    def get(self, kind: str, key: Mapping[str, Any], suffix: str) -> Entry | None:
+        """Return an entry, or None where there is none; a damaged one is noted and counts as none."""
+        facts_path, content_path = self._paths(kind, key, suffix)
+        try:
+            text = facts_path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise VeriQuantError(f"cannot read {facts_path}: {error.strerror or error}") from error
+        try:
+            record = json.loads(text)
+            content = content_path.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            if digest == record["digest"] and record["facts_digest"] == json_digest(record["facts"]):
+                return Entry(content, record["facts"], digest)
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        self.notes.append(f"the stored {kind} {content_path.name} was damaged and has been computed again")
+        return None
+
+    def put(
+        self, kind: str, key: Mapping[str, Any], suffix: str, content: bytes, facts: Mapping[str, Any] | None = None
+    ) -> Entry:
+        """Keep `content` and `facts` under `key`."""
+        facts_path, content_path = self._paths(kind, key, suffix)
+        entry = Entry(content, dict(facts or {}), hashlib.sha256(content).hexdigest())
+        write_bytes(content_path, content)
+        record = {
+            "key": dict(key), "digest": entry.digest, "facts": entry.facts, "facts_digest": json_digest(entry.facts)
+        }  # fmt: skip
+        write_json(facts_path, record)
+        return entry
+
+    def put_json(self, kind: str, key: Mapping[str, Any], content: Any, facts: Mapping[str, Any]) -> Entry:
+        """Keep plain data under `key`."""
+        return self.put(kind, key, "data", json.dumps(content, allow_nan=False).encode(), facts)
+
+    def put_array(self, kind: str, key: Mapping[str, Any], array: npt.NDArray[Any], facts: Mapping[str, Any]) -> Entry:
+        """Keep an array under `key`."""
+        stream = io.BytesIO()
+        np.save(stream, array, allow_pickle=False)
+        return self.put(kind, key, "npy", stream.getvalue(), facts)
+
+    def drop(self, kind: str, key: Mapping[str, Any], suffix: str) -> None:
+        """Remove an entry, where there is one."""
+        for path in self._paths(kind, key, suffix):
+            path.unlink(missing_ok=True)
+
+    def path(self, kind: str, key: Mapping[str, Any], suffix: str) -> Path:
+        """Return where the content of an entry stands."""
+        return self._paths(kind, key, suffix)[1]
+
+    def _paths(self, kind: str, key: Mapping[str, Any], suffix: str) -> tuple[Path, Path]:
+        name = json_digest({"layout": LAYOUT, **key})[:32]
+        folder = self.folder / kind
+        return folder / f"{name}.json", folder / f"{name}.{suffix}"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process alone; a second study on it is told so. A kill releases it.
+
+    What a killed study was in the middle of writing is cleared away.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise VeriQuantError(f"cannot write into {folder}: {error.strerror or error}") from error
+    try:
+        try:
+            import fcntl
+        except ImportError:  # no such locks on this system: two studies at once then merely do the same work twice
+            pass
+        else:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise VeriQuantError(
+                    f"another study is at work in {folder}; wait for it, or give this one another folder (--out)"
+                ) from error
+            for left in folder.rglob(".*.tmp"):
+                left.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(handle)
+
+
+@cache
+def code_digest(*rooms: str) -> str:
+    """Return a hash of the source of some rooms of the package: results of other code never count as these."""
+    package = Path(veriquant.__file__).parent
+    total = hashlib.sha256(veriquant.__version__.encode())
+    for room in rooms:
+        place = package / room
+        files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+        for file in files:
+            total.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
+    return total.hexdigest()
