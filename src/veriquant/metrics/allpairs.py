@@ -288,18 +288,31 @@ def _genuine(layout: _Layout) -> tuple[Singles, Ints, Singles]:
     groups: list[Ints] = [np.empty(0, dtype=np.int64)]
     masks: dict[int, Bools] = {}
     sizes = np.diff(layout.starts)
-    for person in np.flatnonzero(sizes > 1):
-        begin, size = int(layout.starts[person]), int(sizes[person])
-        part = slice(begin, begin + size)
-        square = layout.rows[part] @ layout.columns[part].T
-        if size not in masks:
-            masks[size] = np.tri(size, k=-1, dtype=bool).T if layout.symmetric else ~np.eye(size, dtype=bool)
-        found = square[masks[size]]
-        scores.append(found)
-        groups.append(np.full(len(found), layout.group[begin]))
-        np.fill_diagonal(square, -np.inf)
-        best[part] = square.max(axis=0)
+    for people in _batches(sizes):
+        begin = int(layout.starts[people[0]])
+        batch = slice(begin, int(layout.starts[people[-1] + 1]))
+        product = layout.rows[batch] @ layout.columns[batch].T
+        for person in people:
+            size, offset = int(sizes[person]), int(layout.starts[person]) - begin
+            square = product[offset : offset + size, offset : offset + size]
+            if size not in masks:
+                masks[size] = np.tri(size, k=-1, dtype=bool).T if layout.symmetric else ~np.eye(size, dtype=bool)
+            found = square[masks[size]]
+            scores.append(found)
+            groups.append(np.full(len(found), layout.group[begin + offset]))
+            np.fill_diagonal(square, -np.inf)
+            best[begin + offset : begin + offset + size] = square.max(axis=0)
     return np.concatenate(scores), np.concatenate(groups), best
+
+
+def _batches(sizes: Ints) -> Iterator[Ints]:
+    """Yield runs of people with several samples, together of at least 256 samples: small products are slow alone."""
+    people = np.flatnonzero(sizes > 1)
+    if len(people):
+        turn = np.flatnonzero(np.diff(np.cumsum(sizes[people]) // 256, prepend=0)) + 1
+        far_apart = np.flatnonzero(np.diff(people) > 8) + 1
+        cuts = np.union1d(turn, far_apart)
+        yield from (run for run in np.split(people, cuts[cuts < len(people)]) if len(run))
 
 
 def _grid(layout: _Layout, genuine: Singles, at: tuple[float, ...], groups: int) -> Singles:

@@ -129,7 +129,7 @@ def _sentence(
 
 
 def share_text(value: float) -> str:
-    """Return a rate in percent for a sentence, with two decimals or, where they say nothing, three significant digits."""
+    """Return a rate in percent for a sentence: two decimals, or more for three significant digits."""
     percent = value * 100
     digits = 2 if percent == 0 else int(np.clip(2 - math.floor(math.log10(abs(percent))), 2, 6))
     return f"{percent:.{digits}f} %"

@@ -59,12 +59,12 @@ def identify(
         raise VeriQuantError("identify: give both gallery and gallery_persons, or neither")
     if len(probes) != len(probe_persons):
         raise VeriQuantError(f"identify: {len(probes)} probes but {len(probe_persons)} probe_persons")
-    queries = unit(probes)
+    queries = unit(probes, len(probes), "probe embedding")
     alone = gallery is None
     if gallery is None or gallery_persons is None:
         templates, persons = queries, probe_persons
     else:
-        templates, persons = unit(gallery), gallery_persons
+        templates, persons = unit(gallery, len(gallery), "gallery embedding"), gallery_persons
     if len(templates) != len(persons):
         raise VeriQuantError(f"identify: {len(templates)} gallery templates but {len(persons)} gallery_persons")
     if templates.shape[1] != queries.shape[1]:

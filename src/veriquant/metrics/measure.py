@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from veriquant.errors import VeriQuantError
 from veriquant.metrics import curve
 from veriquant.metrics.allpairs import GROUPS, count_all, group_figures
 from veriquant.metrics.curve import Trials
@@ -94,7 +95,9 @@ def _measure_list(
     protocol: Protocol, enrolled: Singles, probes: Singles | None, options: Options, at: tuple[float, ...],
     both_ways: bool, full: bool, replicates: bool,
 ) -> Measured:  # fmt: skip
-    _check_rows(protocol, enrolled, probes)
+    norms(enrolled, len(protocol.persons))
+    if probes is not None:
+        norms(probes, len(protocol.persons), "probe embedding")
     other = enrolled if probes is None else probes
     scores = pair_cosines(enrolled, other, protocol.left, protocol.right)
     genuine, folds = protocol.genuine, protocol.folds
@@ -141,12 +144,16 @@ def _measure_all(
     full: bool,
     replicates: bool,
 ) -> Measured:
-    _check_rows(protocol, enrolled, probes)
     (persons,), people = number_people(protocol.persons)
     resampling = bool(options.resamples and people >= FEWEST_PEOPLE)
     groups = min(GROUPS, people) if resampling else 0
-    columns = None if probes is None else unit(probes)
-    counted = count_all(persons, unit(enrolled), columns, options, at=at, groups=groups, ranks=full)
+    rows = unit(enrolled, len(persons))
+    columns = None if probes is None else unit(probes, len(persons), "probe embedding")
+    if columns is not None and columns.shape != rows.shape:
+        raise VeriQuantError(
+            f"embeddings of different widths cannot be compared: {rows.shape[1:]} and {columns.shape[1:]}"
+        )
+    counted = count_all(persons, rows, columns, options, at=at, groups=groups, ranks=full)
     trials, grouped = counted.trials, counted.grouped
     figures: dict[str, Floats] = {}
     drawn = draw_people(max(1, groups), options.resamples, options.seed)
@@ -164,12 +171,6 @@ def _measure_all(
         estimates, trials, counted.genuine, counted.impostor, people, options.resamples, note,
         _at_estimates(trials, at, fmr, figures), share,
     )  # fmt: skip
-
-
-def _check_rows(protocol: Protocol, enrolled: Singles, probes: Singles | None) -> None:
-    norms(enrolled, len(protocol.persons))
-    if probes is not None:
-        norms(probes, len(protocol.persons), "probe embedding")
 
 
 def _curve_estimates(

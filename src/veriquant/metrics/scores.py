@@ -38,9 +38,9 @@ def norms(embeddings: npt.NDArray[np.floating], samples: int, what: str = "embed
     return lengths
 
 
-def unit(embeddings: npt.NDArray[np.floating]) -> Singles:
-    """Return the rows scaled to length 1, float32 (n, d); raises VeriQuantError as `norms` does."""
-    lengths = norms(embeddings, len(embeddings))
+def unit(embeddings: npt.NDArray[np.floating], samples: int, what: str = "embedding") -> Singles:
+    """Return the `samples` rows scaled to length 1, float32 (n, d); raises VeriQuantError as `norms` does."""
+    lengths = norms(embeddings, samples, what)
     result = np.empty(embeddings.shape, dtype=np.float32)
     rows = max(1, _CHUNK // max(1, embeddings.shape[1]))
     for start in range(0, len(embeddings), rows):
