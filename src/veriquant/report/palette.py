@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from veriquant.results import NetworkStudy
 
 REFERENCE = "#7a808a"
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
-"""Okabe and Ito's colours, without the yellow that vanishes on white."""
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#999933", "#7b5cd6")
+"""Okabe and Ito's colours without the yellow that vanishes on white, then an olive and a violet."""
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
 KEPT, QUANTIZED = "#d55e00", "#0072b2"
