@@ -239,7 +239,7 @@ def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return image.getexif().get(_ORIENTATION, 1)
+        return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged metadata over good pixels: every viewer shows them as they are stored
         return 1
 
