@@ -1,0 +1,167 @@
+"""`Graph`: an ONNX model opened for editing: nodes in order, constants as arrays, who makes and uses each tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import NodeProto, helper, numpy_helper, shape_inference, version_converter
+
+from veriquant.errors import VeriQuantError
+
+Array = npt.NDArray[Any]
+
+#: Opset that the quantized files are written in: per-channel DequantizeLinear (13) and all later float operators.
+OPSET = 17
+#: Separates the name of an operation of the user's network from the parts it was rewritten into.
+PART = "::"
+
+
+class Graph:
+    """A single-input, single-output ONNX graph with its constants taken out of the nodes.
+
+    `nodes` stand in topological order; `constants` maps tensor names to arrays (initializers and Constant nodes alike).
+    Edits go through `replace` and plain changes of `constants`; `to_model` writes an ordinary ONNX model again.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        model = _converted(model)
+        self._frame = onnx.ModelProto()
+        self._frame.CopyFrom(model)
+        graph = self._frame.graph
+        self.constants: dict[str, Array] = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+        self.nodes: list[NodeProto] = []
+        for node in graph.node:
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+            else:
+                self.nodes.append(node)
+        self.input = next(i.name for i in graph.input if i.name not in self.constants)
+        self.output = graph.output[0].name
+        _name_nodes(self.nodes)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Graph:
+        """Open a serialised ONNX model."""
+        return cls(onnx.load_model_from_string(content))
+
+    def producers(self) -> dict[str, NodeProto]:
+        """Return the node that makes each tensor."""
+        return {name: node for node in self.nodes for name in node.output if name}
+
+    def consumers(self) -> dict[str, list[NodeProto]]:
+        """Return the nodes that use each tensor."""
+        found: dict[str, list[NodeProto]] = {}
+        for node in self.nodes:
+            for name in node.input:
+                if name:
+                    found.setdefault(name, []).append(node)
+        return found
+
+    def replace(self, node: NodeProto, parts: Sequence[NodeProto]) -> None:
+        """Put `parts` where `node` stood; no parts: remove it."""
+        index = next(i for i, other in enumerate(self.nodes) if other is node)
+        self.nodes[index : index + 1] = parts
+
+    def rename_uses(self, old: str, new: str) -> None:
+        """Let every user of the tensor `old` use `new` instead."""
+        for node in self.nodes:
+            for position, name in enumerate(node.input):
+                if name == old:
+                    node.input[position] = new
+
+    def weight(self, node: NodeProto, position: int = 1) -> Array | None:
+        """Return the constant at an input of `node`, or None where it is computed or absent."""
+        if len(node.input) <= position:
+            return None
+        return self.constants.get(node.input[position])
+
+    def set_weight(self, node: NodeProto, position: int, value: Array) -> None:
+        """Give `node` a constant of its own at an input, so that another user of the old one keeps it."""
+        name = f"{node.name}{PART}{'weight' if position == 1 else 'bias'}"
+        while len(node.input) <= position:
+            node.input.append("")
+        node.input[position] = name
+        self.constants[name] = np.ascontiguousarray(value, dtype=np.float32)
+
+    def to_model(self, extra_outputs: Iterable[str] = ()) -> onnx.ModelProto:
+        """Return the edited model without unused constants. `extra_outputs` names tensors to expose."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._frame)
+        graph = model.graph
+        used = {name for node in self.nodes for name in node.input}
+        for kept in (graph.node, graph.initializer, graph.value_info):
+            del kept[:]
+        graph.node.extend(self.nodes)
+        graph.initializer.extend(
+            numpy_helper.from_array(value, name) for name, value in self.constants.items() if name in used
+        )
+        inputs = [entry for entry in graph.input if entry.name == self.input]
+        del graph.input[:]
+        graph.input.extend(inputs)
+        model = shape_inference.infer_shapes(model)
+        model.graph.output.extend(
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in extra_outputs
+        )
+        return model
+
+    def to_bytes(self, extra_outputs: Iterable[str] = ()) -> bytes:
+        """Return the edited model, serialised."""
+        content: bytes = self.to_model(extra_outputs).SerializeToString()
+        return content
+
+    def shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Return the inferred shape of each tensor that has one; an axis of unknown length is None."""
+        graph = self.to_model().graph
+        found: dict[str, tuple[int | None, ...]] = {name: value.shape for name, value in self.constants.items()}
+        for entry in (*graph.value_info, *graph.input, *graph.output):
+            kind = entry.type.tensor_type
+            if kind.HasField("shape"):
+                found[entry.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+        return found
+
+
+def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
+    """Return the value of a node's attribute."""
+    for entry in node.attribute:
+        if entry.name == name:
+            return helper.get_attribute_value(entry)
+    return default
+
+
+def groups(node: NodeProto) -> int:
+    """Return the number of groups of a convolution."""
+    return int(attribute(node, "group", 1))
+
+
+def operation(name: str) -> str:
+    """Return the name of the operation of the user's network that a node belongs to."""
+    return name.partition(PART)[0]
+
+
+def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
+    version = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    if version >= OPSET:
+        return model
+    try:
+        return version_converter.convert_version(model, OPSET)
+    except Exception as error:  # the converter raises whatever its C++ side met
+        reason = str(error).strip().splitlines()[0][:200]
+        raise VeriQuantError(
+            f"the network's opset {version} cannot be converted to {OPSET}, which quantization needs ({reason}); "
+            f"export it again with opset {OPSET} or later"
+        ) from error
+
+
+def _name_nodes(nodes: list[NodeProto]) -> None:
+    """Give every node a name that is its own: quantization speaks of nodes by name."""
+    taken: set[str] = set()
+    for index, node in enumerate(nodes):
+        name = node.name.replace(PART, "_") or f"{node.op_type}_{index}"
+        if name in taken:
+            name = f"{name}_{index}"
+        node.name = name
+        taken.add(name)

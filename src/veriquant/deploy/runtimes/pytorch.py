@@ -1,0 +1,46 @@
+"""PyTorch on the CPU, for networks that have a PyTorch form."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+
+from veriquant.deploy.embedder import Batch, Embedder, Embeddings
+from veriquant.deploy.runtimes.runtime import RUNTIMES, Loaded, Runtime
+
+
+class TorchEmbedder(Embedder):
+    """A PyTorch module in evaluation mode; the number of threads is a setting of the process, set at each call."""
+
+    runtime = "pytorch"
+
+    def __init__(self, loaded: Loaded) -> None:
+        import torch
+
+        assert loaded.module is not None
+        self._torch = torch
+        self._module = copy.deepcopy(loaded.module).eval()
+        self.spec = loaded.spec
+        self.threads = loaded.threads
+        height, width = loaded.spec.size
+        shape = (1, 3, height, width) if loaded.spec.layout == "NCHW" else (1, height, width, 3)
+        self.dim = int(self(np.zeros(shape, dtype=np.float32)).shape[1])
+
+    def __call__(self, batch: Batch) -> Embeddings:
+        """Return the embeddings of `batch`, float32 (n, dim)."""
+        torch = self._torch
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        with torch.inference_mode():
+            output: Embeddings = self._module(torch.from_numpy(batch)).numpy()
+        return output
+
+
+def _missing(loaded: Loaded) -> str:
+    if loaded.module is None:
+        return "this network is an ONNX file and has no PyTorch form; use onnxruntime or openvino"
+    return ""
+
+
+RUNTIMES.add("pytorch", Runtime("pytorch", "PyTorch, eager, CPU", TorchEmbedder, _missing))

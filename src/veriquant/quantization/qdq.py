@@ -1,0 +1,100 @@
+"""Handing a float graph and its ranges to ONNX Runtime's quantization tool: QuantizeLinear and DequantizeLinear."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from veriquant.deploy.graph import Graph
+from veriquant.quantization.ranges import Range
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from onnxruntime.quantization.calibrate import TensorsData
+
+Type = Literal["QInt8", "QUInt8"]
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The integer types of activations and weights, on which it depends which kernel a runtime takes.
+
+    `reduce_range`: weights in 7 bits, so that two products of x86's 8-bit multiply-add never exceed 16 bits.
+    """
+
+    activations: Type = "QUInt8"
+    weights: Type = "QInt8"
+    reduce_range: bool = False
+
+    @property
+    def name(self) -> str:
+        """The short name, such as U8S8."""
+        short = {"QInt8": "S8", "QUInt8": "U8"}
+        return short[self.activations] + short[self.weights] + (" with 7-bit weights" if self.reduce_range else "")
+
+
+def insert_qdq(
+    graph: Graph,
+    ranges: Mapping[str, Range] | TensorsData,
+    kernels: Kernels,
+    *,
+    per_channel: bool = True,
+    keep_float: Collection[str] = (),
+) -> bytes:
+    """Return `graph` with quantizers around every node that the tool can quantize, serialised.
+
+    `ranges`: (low, high) of each activation, or what a calibrator of the tool computed. `keep_float`: names of nodes
+    to leave in floating point.
+    """
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    if not isinstance(ranges, TensorsData):
+        measured = {
+            name: TensorData(lowest=np.array(low, dtype=np.float32), highest=np.array(high, dtype=np.float32))
+            for name, (low, high) in ranges.items()
+        }
+        ranges = TensorsData(CalibrationMethod.MinMax, measured)
+    with _quiet():
+        quantizer = QDQQuantizer(
+            graph.to_model(),
+            per_channel,
+            kernels.reduce_range,
+            QuantType[kernels.weights],
+            QuantType[kernels.activations],
+            ranges,
+            [],
+            sorted(keep_float),
+            quantizable_operations(),
+            # Unsigned weights around 128: left to itself the tool gives every channel a zero point of its own, for which
+            # ONNX Runtime has no integer convolution.
+            {"WeightSymmetric": True},
+        )
+        quantizer.quantize_model()
+    content: bytes = quantizer.model.model.SerializeToString()
+    return content
+
+
+def quantizable_operations() -> list[str]:
+    """Return the operators that the tool's static quantization knows."""
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    return sorted({*QDQRegistry, *QLinearOpsRegistry})
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the tool's advice on the root logger: what a user must know stands in the notes."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,7 @@
+"""Exact rewrites: the same function in operators that runtimes compute faster or can quantize; one file each."""
+
+from veriquant.quantization.rewrites.batchnorm import fold_batchnorm
+from veriquant.quantization.rewrites.clip import merge_clips
+from veriquant.quantization.rewrites.prelu import rewrite_prelu
+
+__all__ = ["fold_batchnorm", "merge_clips", "rewrite_prelu"]

@@ -1,0 +1,115 @@
+"""Which operation is to blame: the error at the network's output when one operation alone is quantized.
+
+For each operation of the user's network (with the parts it was rewritten into) a copy of the floating-point graph gets
+quantizers on that operation's weights and on the activations it reads and writes, and on nothing else. The error is the
+noise-to-signal ratio of the embeddings, mean over images of ‖F − Q(F)‖² / ‖F‖²: for small values twice one minus the
+cosine. No labels are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import NodeProto, helper, numpy_helper
+
+from veriquant.deploy.graph import Array, Graph, attribute, operation
+from veriquant.progress import track
+from veriquant.quantization.activations import embeddings_of
+from veriquant.quantization.ranges import Range
+
+#: Operators that a kernel applies on the way out: a quantizer stands after them, not between.
+FUSED = ("Relu", "Clip")
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+_LEVELS = 255
+
+
+def operation_errors(
+    graph: Graph, ranges: Mapping[str, Range], inputs: npt.NDArray[np.float32], candidates: Sequence[str]
+) -> dict[str, float]:
+    """Return the noise-to-signal ratio at the output for each operation in `candidates`, quantized alone."""
+    model = graph.to_model()
+    reference = embeddings_of(model.SerializeToString(), inputs)
+    errors = {}
+    for name in track(candidates, "error of each operation quantized alone", total=len(candidates)):
+        probe = _quantized_alone(model, graph, name, ranges)
+        errors[name] = noise_to_signal(reference, embeddings_of(probe, inputs))
+    return errors
+
+
+def noise_to_signal(reference: Array, embeddings: Array) -> float:
+    """Return the mean over rows of ‖reference − embeddings‖² / ‖reference‖²."""
+    noise = np.square(reference - embeddings).sum(axis=1)
+    return float((noise / np.square(reference).sum(axis=1)).mean())
+
+
+def _quantized_alone(model: onnx.ModelProto, graph: Graph, name: str, ranges: Mapping[str, Range]) -> bytes:
+    nodes = [node for node in graph.nodes if operation(node.name) == name]
+    tensors = _quantized_tensors(graph, nodes) & ranges.keys()
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    weights = {node.input[1]: node for node in nodes if node.op_type in WEIGHTED and graph.weight(node) is not None}
+    for entry in probe.graph.initializer:
+        if entry.name in weights:
+            rounded = _rounded_weight(numpy_helper.to_array(entry), weights[entry.name])
+            entry.CopyFrom(numpy_helper.from_array(rounded, entry.name))
+    placed: list[NodeProto] = []
+    if graph.input in tensors:
+        placed += _quantizer(probe, graph.input, ranges[graph.input])
+    for node in probe.graph.node:
+        for position, tensor in enumerate(node.input):
+            if tensor in tensors:
+                node.input[position] = f"{tensor}::rounded"
+        placed.append(node)
+        for tensor in node.output:
+            if tensor in tensors:
+                placed += _quantizer(probe, tensor, ranges[tensor])
+    copies = [_copied(node) for node in placed]
+    del probe.graph.node[:]
+    probe.graph.node.extend(copies)
+    content: bytes = probe.SerializeToString()
+    return content
+
+
+def _quantized_tensors(graph: Graph, nodes: Sequence[NodeProto]) -> set[str]:
+    users = graph.consumers()
+    found: set[str] = set()
+    for node in nodes:
+        found.update(tensor for tensor in node.input if tensor not in graph.constants)
+        found.update(node.output)
+    before_fused = {t for t in found if users.get(t) and all(user.op_type in FUSED for user in users[t])}
+    return found - before_fused - {graph.output, ""}
+
+
+def _quantizer(probe: onnx.ModelProto, tensor: str, span: Range) -> list[NodeProto]:
+    low, high = min(span[0], 0.0), max(span[1], 0.0)
+    scale = (high - low) / _LEVELS or 1.0
+    names = [f"{tensor}::scale", f"{tensor}::zero"]
+    probe.graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array(scale, dtype=np.float32), names[0]),
+            numpy_helper.from_array(np.array(round(-low / scale), dtype=np.uint8), names[1]),
+        ]
+    )
+    return [
+        helper.make_node("QuantizeLinear", [tensor, *names], [f"{tensor}::code"]),
+        helper.make_node("DequantizeLinear", [f"{tensor}::code", *names], [f"{tensor}::rounded"]),
+    ]
+
+
+def _rounded_weight(weight: Array, node: NodeProto) -> Array:
+    """Round to 8 bits, symmetric, one scale per output channel."""
+    axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else weight.ndim - 1
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    scale = np.abs(weight).max(axis=others, keepdims=True) / (_LEVELS // 2)
+    scale = np.where(scale > 0, scale, 1.0)
+    rounded: Array = (np.round(weight / scale) * scale).astype(np.float32)
+    return rounded
+
+
+def _copied(node: NodeProto) -> NodeProto:
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    return copy
