@@ -231,6 +231,7 @@ def _run_once(content: bytes, model: onnx.ModelProto, image: _ImageInput, spec: 
     batch = np.repeat(pixels[None].astype(np.float32), image.axes[0] or 1, axis=0)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = 1  # one picture is not worth a pool of threads
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         result = session.run(None, {image.name: batch})[0]
