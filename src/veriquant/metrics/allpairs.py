@@ -16,7 +16,9 @@ import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import pairwise
 
 import numpy as np
@@ -37,6 +39,9 @@ _OUT = np.float32(-2)
 """Stands for 'no impostor comparison' in a tile; below every cosine."""
 _GRID = 2048
 """Thresholds of the grid of each kind: even in score, even in genuine rank, geometric in impostor rank."""
+
+_Job = tuple[Singles, tuple[int, int], tuple[int, int]]
+"""Scores or room for them, first and last row, first and last column of a tile."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,14 @@ def count_all(
     `persons`: int64 (n,), 0…p−1. `rows`: float32 (n, d) of length 1; `columns`: the same of another network as probes,
     or None. `at`: thresholds whose FMR is wanted by group. `groups`: how many to make, 0 for one, without a grid.
     """
+    with _single_threaded_products() as single:
+        return _count_all(persons, rows, columns, options, at, groups, ranks, single)
+
+
+def _count_all(
+    persons: Ints, rows: Singles, columns: Singles | None, options: Options, at: tuple[float, ...], groups: int,
+    ranks: bool, single: bool,
+) -> Counted:  # fmt: skip
     layout = _arrange(persons, rows, columns, groups, options.seed)
     genuine, genuine_group, best = _genuine(layout)
     samples = len(persons)
@@ -126,7 +139,7 @@ def count_all(
     keep = max([1, *(allowed(far, total) + 1 for far in options.far)])
     counter = _Counter(values, options.histogram_bins, keep, grid, people_groups, total)
     before = np.zeros(samples, dtype=np.int64)
-    for (row, column), tile in _tiles(layout, counter, best if ranks else None):
+    for (row, column), tile in _tiles(layout, counter, best if ranks else None, single):
         counter.add(tile, int(layout.group[row]), int(layout.group[column]))
         for start, hits in ((row, tile.row_hits), (column, tile.column_hits)):
             if hits is not None:
@@ -331,8 +344,13 @@ def _grid(layout: _Layout, genuine: Singles, at: tuple[float, ...], groups: int)
     return np.concatenate([asked, np.unique(np.concatenate(pieces))])
 
 
-def _tiles(layout: _Layout, counter: _Counter, best: Singles | None) -> Iterator[tuple[tuple[int, int], _Tile]]:
-    """Multiply as many tiles as there are cores, then count them together; yield (first row, first column), tile."""
+def _tiles(
+    layout: _Layout, counter: _Counter, best: Singles | None, single: bool
+) -> Iterator[tuple[tuple[int, int], _Tile]]:
+    """Multiply and count as many tiles as there are cores at a time; yield (first row, first column), tile.
+
+    `single`: a product keeps to one thread, so that tiles are multiplied side by side too.
+    """
     workers = max(1, min(8, os.cpu_count() or 1))
     side = max(stop - start for start, stop in layout.tiles)
     buffers = np.empty((workers, side * side), dtype=np.float32)
@@ -342,7 +360,14 @@ def _tiles(layout: _Layout, counter: _Counter, best: Singles | None) -> Iterator
         for column in layout.tiles[place if layout.symmetric else 0 :]
     ]
 
-    def one(job: tuple[Singles, tuple[int, int], tuple[int, int]]) -> _Tile:
+    def multiply(job: _Job) -> _Job:
+        buffer, row, column = job
+        height, width = row[1] - row[0], column[1] - column[0]
+        scores = buffer[: height * width].reshape(height, width)
+        np.matmul(layout.rows[slice(*row)], layout.columns[slice(*column)].T, out=scores)
+        return scores, row, column
+
+    def count(job: _Job) -> _Tile:
         scores, row, column = job
         _mask(scores, layout, row, column)
         rows = best[slice(*row)] if best is not None and layout.symmetric else None
@@ -350,14 +375,29 @@ def _tiles(layout: _Layout, counter: _Counter, best: Singles | None) -> Iterator
 
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(pairs), workers):
-            jobs = []
-            for buffer, (row, column) in zip(buffers, pairs[start : start + workers], strict=False):
-                height, width = row[1] - row[0], column[1] - column[0]
-                scores = buffer[: height * width].reshape(height, width)
-                np.matmul(layout.rows[slice(*row)], layout.columns[slice(*column)].T, out=scores)
-                jobs.append((scores, row, column))
-            for (_, row, column), tile in zip(jobs, pool.map(one, jobs), strict=True):
+            jobs = [(buffer, *pair) for buffer, pair in zip(buffers, pairs[start : start + workers], strict=False)]
+            if single:
+                tiles = pool.map(lambda job: count(multiply(job)), jobs)
+            else:
+                tiles = pool.map(count, [multiply(job) for job in jobs])
+            for (_, row, column), tile in zip(jobs, tiles, strict=True):
                 yield (row[0], column[0]), tile
+
+
+@contextmanager
+def _single_threaded_products() -> Iterator[bool]:
+    """Hold matrix products to one thread each, where threadpoolctl is installed; yield whether it could be done.
+
+    A tile a core needs no meeting of threads inside a product; where other processes want the cores too, those meetings
+    cost several times the product. Without threadpoolctl each product uses all cores, and only counting is shared out.
+    """
+    try:
+        controller = import_module("threadpoolctl").ThreadpoolController()
+    except ImportError:
+        yield False
+        return
+    with controller.limit(limits=1, user_api="blas"):
+        yield True
 
 
 def _mask(scores: Singles, layout: _Layout, row: tuple[int, int], column: tuple[int, int]) -> None:
