@@ -35,11 +35,7 @@ def evaluate(
     far: Annotated[
         list[float] | None,
         typer.Option("--far", help="An operating point; may be repeated. Default: 1e-2, 1e-3, 1e-4."),
-    ] = [
-        1e-2,
-        1e-3,
-        1e-4,
-    ],
+    ] = None,
     resamples: Annotated[
         int, typer.Option("--resamples", min=0, help="Resamples of people for intervals; 0: none.")
     ] = 1000,

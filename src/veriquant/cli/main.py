@@ -84,4 +84,4 @@ def main() -> None:
 
 
 # each verb registers itself; nothing heavy is imported before a verb runs
-from veriquant.cli import benchmarks, demo, evaluate, networks, quantize, recipes, study  # noqa: E402, F401
+from veriquant.cli import benchmarks, demo, evaluate, inspect, networks, quantize, recipes, study  # noqa: E402, F401

@@ -11,7 +11,7 @@ def recipes() -> None:
     """List the recipes that ship with the package, their settings and how many images each wants.
 
     \b
-    A recipe of your own is a small YAML file with a name, a method and what differs from its defaults:
+    Example of a recipe of your own, a small YAML file (name, method, what differs from its defaults):
       name: careful
       method: int8-static
       settings: {calibration: entropy}

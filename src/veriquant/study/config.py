@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails
 
 from veriquant.checks import explain
 from veriquant.errors import VeriQuantError
@@ -161,14 +162,16 @@ def parse_study(text: str, origin: str, variables: Mapping[str, str] | None = No
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise VeriQuantError(f"study {origin} is not YAML: {' '.join(str(error).split())}") from error
+        hint = "; inside [ ] or { } a text with ${…} must stand in quotes" if "${" in text else ""
+        raise VeriQuantError(f"study {origin} is not YAML: {' '.join(str(error).split())}{hint}") from error
     if not isinstance(content, dict):
         raise VeriQuantError(f"study {origin} must hold keys and values, found {type(content).__name__}")
     content = _expanded(content, os.environ if variables is None else variables, origin, "")
     try:
         return StudyConfig.model_validate(content)
     except ValidationError as error:
-        raise VeriQuantError(f"study {origin}: {explain(error, _model_at(error))}") from error
+        told = _unknown_first(error)
+        raise VeriQuantError(f"study {origin}: {explain(told, _model_at(told))}") from error
 
 
 def input_spec(value: str | Mapping[str, Any] | None) -> InputSpec | None:
@@ -213,6 +216,16 @@ def _expanded(value: Any, variables: Mapping[str, str], origin: str, key: str) -
         return variables[name]
 
     return _VARIABLE.sub(replaced, value)
+
+
+def _unknown_first(error: ValidationError) -> ValidationError:
+    """Return the problems with unknown keys at the front: a key that is misspelt is not also told to be missing."""
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    details = [
+        InitErrorDetails(type=each["type"], loc=each["loc"], input=each["input"], ctx=each.get("ctx", {}))
+        for each in problems
+    ]
+    return ValidationError.from_exception_data(error.title, details)
 
 
 def _model_at(error: ValidationError) -> type[BaseModel]:

@@ -19,10 +19,18 @@ from pydantic import ValidationError
 from veriquant.benchmarks import Benchmark, load_benchmark
 from veriquant.checks import explain
 from veriquant.data.calibration import Calibration, load_calibration
-from veriquant.deploy.embedder import Embedder, Embeddings
-from veriquant.deploy.environment import instruction_sets, machine, versions
-from veriquant.deploy.latency import measure_latency
-from veriquant.deploy.runtimes import RUNTIMES, choose_runtime, open_embedder
+from veriquant.deploy import (
+    RUNTIMES,
+    Embedder,
+    choose_runtime,
+    inspect_onnx,
+    instruction_sets,
+    machine,
+    measure_latency,
+    open_embedder,
+    versions,
+)
+from veriquant.deploy.embedder import Embeddings
 from veriquant.errors import VeriQuantError
 from veriquant.evaluation import BATCH, Embedded, assess, compare, embed
 from veriquant.evaluation.bar import bar
@@ -534,8 +542,6 @@ class _Run:
         )
 
     def _network_result(self, subject: _Subject) -> NetworkStudy:
-        from veriquant.deploy import inspect_onnx
-
         network = subject.network
         info = inspect_onnx(network.onnx)
         return NetworkStudy(
