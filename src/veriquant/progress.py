@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -27,3 +28,14 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield from progress.track(items, description=description, total=total)
+
+
+@contextmanager
+def working(description: str) -> Iterator[None]:
+    """Show on stderr that something of unknown length is going on; silent when it is no terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(description):
+        yield

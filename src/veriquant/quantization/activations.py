@@ -7,19 +7,37 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
+from onnx import load_model_from_string
 
 from veriquant.data.calibration import Calibration
-from veriquant.frontends.images import image_batches
-from veriquant.frontends.spec import InputSpec
 from veriquant.deploy.graph import Array, Graph
+from veriquant.frontends.images import image_batches
+from veriquant.networks.network import Network
 
 #: Images at a time: all activations of a large network stay within a few hundred megabytes.
 CHUNK = 8
 
 
-def load_inputs(calibration: Calibration, spec: InputSpec, count: int) -> npt.NDArray[np.float32]:
-    """Return the first `count` calibration images as one float32 batch shaped by `spec`."""
-    return np.concatenate(list(image_batches(calibration.samples[:count], spec, CHUNK)))
+def input_batches(
+    calibration: Calibration, network: Network, count: int, size: int
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the first `count` calibration images in batches of `size`, or of the network's own fixed size.
+
+    A network of fixed batch size leaves out the images that do not fill its last batch.
+    """
+    fixed = fixed_batch(network.onnx)
+    for batch in image_batches(calibration.samples[:count], network.spec, fixed or size):
+        if fixed is None or len(batch) == fixed:
+            yield batch
+
+
+def fixed_batch(onnx: bytes) -> int | None:
+    """Return the batch size that a model is bound to, or None where it takes any."""
+    graph = load_model_from_string(onnx).graph
+    constants = {entry.name for entry in graph.initializer}
+    first = next(entry for entry in graph.input if entry.name not in constants)
+    axis = first.type.tensor_type.shape.dim[0]
+    return axis.dim_value if axis.HasField("dim_value") and axis.dim_value > 0 else None
 
 
 def open_session(model: bytes, *, optimised: bool = True, threads: int = 0) -> ort.InferenceSession:

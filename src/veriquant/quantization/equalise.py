@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto
 
-from veriquant.quantization.activations import watch
 from veriquant.deploy.graph import Array, Graph, groups
+from veriquant.quantization.activations import watch
 from veriquant.quantization.rewrites.scaling import input_magnitudes, scale_inputs, scale_outputs
 
 _HOMOGENEOUS = ("PRelu", "Relu", "LeakyRelu")

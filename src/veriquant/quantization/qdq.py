@@ -12,6 +12,7 @@ import numpy as np
 
 from veriquant.deploy.graph import Graph
 from veriquant.quantization.ranges import Range
+from veriquant.quantization.saturation import paired_scales
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,18 +26,20 @@ Type = Literal["QInt8", "QUInt8"]
 class Kernels:
     """The integer types of activations and weights, on which it depends which kernel a runtime takes.
 
-    `reduce_range`: weights in 7 bits, so that two products of x86's 8-bit multiply-add never exceed 16 bits.
+    `weight_levels`: 'full' takes all 8 bits; 'reduced' 7 bits, the tool's `reduce_range`; 'paired' all 8 bits as far as
+    the channel's neighbouring weights allow (`saturation.py`).
     """
 
     activations: Type = "QUInt8"
     weights: Type = "QInt8"
-    reduce_range: bool = False
+    weight_levels: Literal["full", "reduced", "paired"] = "full"
 
     @property
     def name(self) -> str:
         """The short name, such as U8S8."""
         short = {"QInt8": "S8", "QUInt8": "U8"}
-        return short[self.activations] + short[self.weights] + (" with 7-bit weights" if self.reduce_range else "")
+        extra = {"full": "", "reduced": " with 7-bit weights", "paired": " with weights scaled pair by pair"}
+        return short[self.activations] + short[self.weights] + extra[self.weight_levels]
 
 
 def insert_qdq(
@@ -62,20 +65,23 @@ def insert_qdq(
             for name, (low, high) in ranges.items()
         }
         ranges = TensorsData(CalibrationMethod.MinMax, measured)
-    with _quiet():
+    # Unsigned weights lie around 128: left to itself the tool gives every channel a zero point of its own, for which
+    # ONNX Runtime has no integer convolution.
+    options: dict[str, object] = {"WeightSymmetric": True}
+    if kernels.weight_levels == "paired":
+        options["TensorQuantOverrides"] = paired_scales(graph, QuantType[kernels.weights], keep_float)
+    with quiet_tool():
         quantizer = QDQQuantizer(
             graph.to_model(),
             per_channel,
-            kernels.reduce_range,
+            kernels.weight_levels == "reduced",
             QuantType[kernels.weights],
             QuantType[kernels.activations],
             ranges,
             [],
             sorted(keep_float),
             quantizable_operations(),
-            # Unsigned weights around 128: left to itself the tool gives every channel a zero point of its own, for which
-            # ONNX Runtime has no integer convolution.
-            {"WeightSymmetric": True},
+            options,
         )
         quantizer.quantize_model()
     content: bytes = quantizer.model.model.SerializeToString()
@@ -90,7 +96,7 @@ def quantizable_operations() -> list[str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_tool() -> Iterator[None]:
     """Silence the tool's advice on the root logger: what a user must know stands in the notes."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

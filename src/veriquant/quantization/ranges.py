@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from veriquant.quantization.activations import watch
 from veriquant.deploy.graph import Graph
+from veriquant.quantization.activations import watch
 
 BINS = 2048
 

@@ -52,7 +52,8 @@ class Recipe(BaseModel):
         settings = self.resolved()
         if self.calibration_images() and calibration is None:
             raise VeriQuantError(
-                f"recipe {self.name!r} needs calibration images: name a folder of any unlabelled images (--calibration DIR)"
+                f"recipe {self.name!r} needs calibration images: name a folder of any unlabelled images "
+                "(--calibration DIR)"
             )
         return METHODS.get(self.method).run(network, settings, calibration, target or Target())
 

@@ -1,0 +1,47 @@
+"""What a method did to each operation of the user's network, as records for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from veriquant.deploy.graph import Graph, operation
+from veriquant.deploy.inspection import inspect_onnx
+from veriquant.results import Layer
+
+
+def quantized_layers(
+    onnx: bytes,
+    graph: Graph,
+    kept: Mapping[str, str],
+    errors: Mapping[str, float] | None = None,
+    weight_bits: int = 8,
+) -> list[Layer]:
+    """Return the layers of the user's network `onnx` after quantization.
+
+    `graph` is what was quantized; an operation that is not in it any more was folded into its neighbour. `kept` maps
+    the operations that stay in floating point to the reason. `errors`: see `sensitivity`.
+    """
+    parts: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        parts.setdefault(operation(node.name), []).append(node.op_type)
+    layers = []
+    for layer in inspect_onnx(onnx).layers:
+        made_of = parts.get(layer.name)
+        in_float = layer.name in kept
+        reason = kept.get(layer.name, "")
+        if made_of is None:
+            reason = "folded into its neighbour"
+        elif made_of != [layer.operation] and not in_float:
+            reason = f"rewritten as {' + '.join(made_of)}"
+        layers.append(
+            layer.model_copy(
+                update={
+                    "weight_bits": None if not layer.parameters else 32 if in_float else weight_bits,
+                    "activation_bits": 32 if in_float else 8,
+                    "kept_float": in_float,
+                    "reason": reason,
+                    "error": (errors or {}).get(layer.name),
+                }
+            )
+        )
+    return layers

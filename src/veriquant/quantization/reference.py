@@ -1,0 +1,80 @@
+"""Full precision: the network untouched, and the network in an equal, faster form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from veriquant.deploy.graph import Graph
+from veriquant.deploy.inspection import inspect_onnx
+from veriquant.errors import VeriQuantError
+from veriquant.networks.network import Network
+from veriquant.quantization.activations import embeddings_of
+from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
+from veriquant.quantization.rewrites import fold_batchnorm, merge_clips, rewrite_prelu
+from veriquant.results import Layer
+
+#: How far the rewritten network's embeddings may lie from the original's, relative to their length.
+_TOLERANCE = 1e-4
+
+
+class NoSettings(Settings):
+    """There is nothing to set."""
+
+
+def full_precision_layers(onnx: bytes) -> list[Layer]:
+    """Return the layers of a network that is not quantized."""
+    return [
+        layer.model_copy(update={"weight_bits": 32 if layer.parameters else None, "activation_bits": 32})
+        for layer in inspect_onnx(onnx).layers
+    ]
+
+
+def rewritten(network: Network) -> tuple[Graph, list[str]]:
+    """Return the network's graph with every exact rewrite applied, and a note on each; checked against the original."""
+    graph = Graph.from_bytes(network.onnx)
+    counts = {
+        "batch normalisations folded": fold_batchnorm(graph),
+        "pairs of Clips merged": merge_clips(graph),
+        "PReLUs rewritten as convolution and addition": rewrite_prelu(graph),
+    }
+    check_equal(network, graph)
+    return graph, [f"{count} {what}" for what, count in counts.items() if count]
+
+
+def check_equal(network: Network, graph: Graph) -> None:
+    """Raise `VeriQuantError` unless `graph` gives the network's own embeddings of random images."""
+    height, width = network.spec.size
+    shape = (2, 3, height, width) if network.spec.layout == "NCHW" else (2, height, width, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
+    inputs = ((pixels - 127.5) / 127.5).astype(np.float32) if max(network.spec.std) > 1 else pixels
+    before = embeddings_of(network.onnx, inputs)
+    after = embeddings_of(graph.to_bytes(), inputs)
+    distance = np.linalg.norm(before - after, axis=1) / np.linalg.norm(before, axis=1)
+    if not (distance <= _TOLERANCE).all():
+        raise VeriQuantError(
+            f"{network.source}: rewriting changed the embeddings by {distance.max():.1e} of their length, more than "
+            f"{_TOLERANCE:.0e}; quantize it with int8-static, which does not rewrite, and please report this network"
+        )
+
+
+def _untouched(network: Network, settings: Any, calibration: Any, target: Target) -> Quantized:
+    return Quantized(network.onnx, full_precision_layers(network.onnx), [])
+
+
+def _faster(network: Network, settings: Any, calibration: Any, target: Target) -> Quantized:
+    graph, notes = rewritten(network)
+    return Quantized(graph.to_bytes(), full_precision_layers(network.onnx), notes or ["nothing to rewrite"])
+
+
+METHODS.add(
+    "fp32",
+    Method("fp32", "full precision, the network untouched: the reference", NoSettings, _untouched, lambda s: 0),
+)
+METHODS.add(
+    "fp32-fast",
+    Method(
+        "fp32-fast", "full precision in an equal form that runtimes compute faster", NoSettings, _faster, lambda s: 0
+    ),
+)

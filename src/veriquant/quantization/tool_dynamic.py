@@ -1,0 +1,63 @@
+"""INT8 by ONNX Runtime's dynamic quantization: 8-bit weights, activations quantized as they come, no calibration."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from veriquant.deploy.graph import Graph
+from veriquant.errors import VeriQuantError
+from veriquant.networks.network import Network
+from veriquant.quantization.activations import open_session
+from veriquant.quantization.layers import quantized_layers
+from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
+from veriquant.quantization.qdq import quiet_tool
+from veriquant.quantization.rewrites import fold_batchnorm
+
+
+class DynamicSettings(Settings):
+    """`per_channel`: one scale per output channel of a weight instead of one per tensor."""
+
+    per_channel: bool = False
+
+
+def _run(network: Network, settings: DynamicSettings, calibration: Any, target: Target) -> Quantized:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    graph = Graph.from_bytes(network.onnx)
+    fold_batchnorm(graph)
+    with tempfile.TemporaryDirectory() as folder, quiet_tool():
+        path = Path(folder) / "dynamic.onnx"
+        quantize_dynamic(graph.to_model(), path, per_channel=settings.per_channel, weight_type=QuantType.QInt8)
+        content = path.read_bytes()
+    notes = ["activations are quantized afresh in every call, which costs time and needs no calibration images"]
+    try:
+        open_session(content)
+    except Exception as error:  # ONNX Runtime has a dozen types of its own
+        raise VeriQuantError(
+            f"{network.source}: ONNX Runtime cannot load what its own dynamic quantization wrote "
+            f"({str(error).splitlines()[0][:200]}); use int8 or int8-static"
+        ) from error
+    produced = {node.name.removesuffix("_quant") for node in onnx.load_model_from_string(content).graph.node}
+    integer = {
+        node.name.removesuffix("_quant")
+        for node in onnx.load_model_from_string(content).graph.node
+        if node.op_type in ("ConvInteger", "MatMulInteger", "DynamicQuantizeLSTM", "QAttention")
+    }
+    kept = {node.name: "no dynamic kernel" for node in graph.nodes if node.name in produced - integer}
+    return Quantized(content, quantized_layers(network.onnx, graph, kept), notes)
+
+
+METHODS.add(
+    "int8-dynamic",
+    Method(
+        "int8-dynamic",
+        "ONNX Runtime's dynamic quantization: QInt8 weights, activations quantized in every call",
+        DynamicSettings,
+        _run,
+        lambda settings: 0,
+    ),
+)
