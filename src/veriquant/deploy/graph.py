@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -47,6 +48,17 @@ class Graph:
     def from_bytes(cls, content: bytes) -> Graph:
         """Open a serialised ONNX model."""
         return cls(onnx.load_model_from_string(content))
+
+    def copy(self) -> Graph:
+        """Return a graph whose nodes can be changed without changing this one's; the arrays are shared."""
+        other = copy.copy(self)
+        other.constants = dict(self.constants)
+        other.nodes = []
+        for node in self.nodes:
+            twin = NodeProto()
+            twin.CopyFrom(node)
+            other.nodes.append(twin)
+        return other
 
     def producers(self) -> dict[str, NodeProto]:
         """Return the node that makes each tensor."""

@@ -40,19 +40,26 @@ def fixed_batch(onnx: bytes) -> int | None:
     return axis.dim_value if axis.HasField("dim_value") and axis.dim_value > 0 else None
 
 
-def open_session(model: bytes, *, optimised: bool = True, threads: int = 0) -> ort.InferenceSession:
-    """Open a model in ONNX Runtime's CPU provider; `threads` 0: as many as there are cores."""
+def open_session(model: bytes, *, optimised: bool = True, integers: bool = True) -> ort.InferenceSession:
+    """Open a model in ONNX Runtime's CPU provider, on all cores.
+
+    `optimised`: with graph optimisations, as it is deployed. `integers`: whether the optimiser may turn layers between
+    quantizers into integer ones; without, quantizers round and everything between them is computed in floating point.
+    """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    if not integers:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.log_severity_level = 3
     if not optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def embeddings_of(model: bytes, inputs: npt.NDArray[np.float32], *, optimised: bool = True) -> Array:
+def embeddings_of(
+    model: bytes, inputs: npt.NDArray[np.float32], *, optimised: bool = True, integers: bool = True
+) -> Array:
     """Return a model's embeddings of `inputs`, float32 (n, d); a fixed batch axis of 1 is met image by image."""
-    session = open_session(model, optimised=optimised)
+    session = open_session(model, optimised=optimised, integers=integers)
     entry = session.get_inputs()[0]
     chunk = entry.shape[0] if isinstance(entry.shape[0], int) else 4 * CHUNK
     parts = [session.run(None, {entry.name: inputs[i : i + chunk]})[0] for i in range(0, len(inputs), chunk)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from veriquant.deploy.graph import Graph
+from veriquant.quantization.float_islands import hold_in_float
 from veriquant.quantization.ranges import Range
 from veriquant.quantization.saturation import paired_scales
 
@@ -70,16 +71,17 @@ def insert_qdq(
     options: dict[str, object] = {"WeightSymmetric": True}
     if kernels.weight_levels == "paired":
         options["TensorQuantOverrides"] = paired_scales(graph, QuantType[kernels.weights], keep_float)
+    held, anchors = hold_in_float(graph, keep_float)
     with quiet_tool():
         quantizer = QDQQuantizer(
-            graph.to_model(),
+            held.to_model(),
             per_channel,
             kernels.weight_levels == "reduced",
             QuantType[kernels.weights],
             QuantType[kernels.activations],
             ranges,
             [],
-            sorted(keep_float),
+            sorted({*keep_float, *anchors}),
             quantizable_operations(),
             options,
         )

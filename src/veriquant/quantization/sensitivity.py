@@ -35,7 +35,7 @@ def operation_errors(
     errors = {}
     for name in track(candidates, "error of each operation quantized alone", total=len(candidates)):
         probe = _quantized_alone(model, graph, name, ranges)
-        errors[name] = noise_to_signal(reference, embeddings_of(probe, inputs))
+        errors[name] = noise_to_signal(reference, embeddings_of(probe, inputs, integers=False))
     return errors
 
 
@@ -66,7 +66,7 @@ def _quantized_alone(model: onnx.ModelProto, graph: Graph, name: str, ranges: Ma
         for tensor in node.output:
             if tensor in tensors:
                 placed += _quantizer(probe, tensor, ranges[tensor])
-    copies = [_copied(node) for node in placed]
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in placed]
     del probe.graph.node[:]
     probe.graph.node.extend(copies)
     content: bytes = probe.SerializeToString()
@@ -107,9 +107,3 @@ def _rounded_weight(weight: Array, node: NodeProto) -> Array:
     scale = np.where(scale > 0, scale, 1.0)
     rounded: Array = (np.round(weight / scale) * scale).astype(np.float32)
     return rounded
-
-
-def _copied(node: NodeProto) -> NodeProto:
-    copy = NodeProto()
-    copy.CopyFrom(node)
-    return copy
