@@ -1,8 +1,8 @@
 """Making a layer that is left in floating point stay there.
 
 ONNX Runtime takes a float convolution or Gemm between a DequantizeLinear and a QuantizeLinear for one that somebody
-forgot to quantize: its optimizer (WeightBiasQuantization) quantizes the weight itself, with a single scale for the whole
-tensor, which for a depth-wise layer is ruinous, and runs the layer in integers. It looks through ReLU and Clip. An
+forgot to quantize: its optimizer (WeightBiasQuantization) quantizes the weight itself, with a single scale for the
+whole tensor, ruinous for a depth-wise layer, and runs the layer in integers. It looks through ReLU and Clip. An
 activation that changes nothing, LeakyRelu with slope 1, in front of the QuantizeLinear stops it, and is fused into the
 layer's kernel.
 """

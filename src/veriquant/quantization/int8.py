@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from onnx import NodeProto
 from pydantic import Field
 
 from veriquant.data.calibration import Calibration
@@ -36,7 +37,7 @@ from veriquant.quantization.qdq import Kernels, insert_qdq
 from veriquant.quantization.ranges import RULES, Range, collect_histograms
 from veriquant.quantization.reference import check_equal
 from veriquant.quantization.rewrites import fold_batchnorm, merge_clips, rewrite_prelu
-from veriquant.quantization.sensitivity import WEIGHTED, operation_errors
+from veriquant.quantization.sensitivity import WEIGHTED, operation_errors, operations
 from veriquant.results import Latency
 
 _KERNELS = {
@@ -81,6 +82,7 @@ class _Work:
     check: npt.NDArray[np.float32]
     reference: Array
     edges: set[str]
+    operations: dict[str, list[NodeProto]]
     notes: list[str] = field(default_factory=list)
 
 
@@ -104,7 +106,7 @@ def _run(network: Network, settings: Int8Settings, calibration: Calibration | No
         built = _keep_worst_in_float(work, built, errors)
     work.notes.append(_fidelity_note(work, built))
     work.notes.append(_time_note(work, built))
-    kept = {name: _why_kept(name, errors) for name in built.kept}
+    kept = {operation(node.name): _why_kept(name, errors) for name in built.kept for node in work.operations[name]}
     kept |= {
         operation(name): "before the first or after the last layer with weights: nothing to gain" for name in work.edges
     }
@@ -134,7 +136,7 @@ def _prepare(network: Network, settings: Int8Settings, calibration: Calibration,
     with working("ranges of the activations"):
         ranges = _ranges(graph, fit, settings.ranges, edges)
     reference = embeddings_of(network.onnx, check)
-    return _Work(network, settings, target, graph, ranges, check, reference, edges, notes)
+    return _Work(network, settings, target, graph, ranges, check, reference, edges, operations(graph), notes)
 
 
 def _edges(graph: Graph) -> set[str]:
@@ -203,7 +205,7 @@ def _best_kernels(work: _Work) -> _Built:
 
 def _build(work: _Work, kernels: Kernels, kept: Sequence[str]) -> _Built:
     with working(f"building {kernels.name}, {len(kept)} operations in floating point"):
-        in_float = work.edges | {node.name for node in work.graph.nodes if operation(node.name) in set(kept)}
+        in_float = work.edges | {node.name for name in kept for node in work.operations[name]}
         content = insert_qdq(work.graph, work.ranges, kernels, keep_float=in_float)
         embedder = open_embedder(content, work.network.spec, runtime=work.target.runtime, threads=work.target.threads)
         size = embedder.max_batch or 16
@@ -218,9 +220,10 @@ def mean_cosine(reference: Array, embeddings: Array) -> float:
 
 
 def _errors(work: _Work) -> dict[str, float]:
-    computing = {operation(node.name) for node in work.graph.nodes if node.name not in work.edges}
-    ordered = [name for name in dict.fromkeys(operation(node.name) for node in work.graph.nodes) if name in computing]
-    return operation_errors(work.graph, work.ranges, work.check[:_PROBE_IMAGES], ordered)
+    computing = {
+        name: nodes for name, nodes in work.operations.items() if not work.edges.issuperset(node.name for node in nodes)
+    }
+    return operation_errors(work.graph, work.ranges, work.check[:_PROBE_IMAGES], computing)
 
 
 def _keep_worst_in_float(work: _Work, built: _Built, errors: Mapping[str, float]) -> _Built:

@@ -1,9 +1,9 @@
 """Which operation is to blame: the error at the network's output when one operation alone is quantized.
 
-For each operation of the user's network (with the parts it was rewritten into) a copy of the floating-point graph gets
-quantizers on that operation's weights and on the activations it reads and writes, and on nothing else. The error is the
-noise-to-signal ratio of the embeddings, mean over images of ‖F − Q(F)‖² / ‖F‖²: for small values twice one minus the
-cosine. No labels are needed.
+For each operation of the user's network (with the parts it was rewritten into, and with the ReLU or Clip that its
+kernel applies on the way out) a copy of the floating-point graph gets quantizers on that operation's weights and on the
+activations it reads and writes, and on nothing else. The error is the noise-to-signal ratio of the embeddings, mean over
+images of ‖F − Q(F)‖² / ‖F‖²: for small values twice one minus the cosine. No labels are needed.
 """
 
 from __future__ import annotations
@@ -26,15 +26,37 @@ WEIGHTED = ("Conv", "Gemm", "MatMul")
 _LEVELS = 255
 
 
+def operations(graph: Graph) -> dict[str, list[NodeProto]]:
+    """Return the operations that are quantized as one, in order: name and nodes.
+
+    A ReLU or Clip belongs to the operation before it: a quantizer between the two would have to span values that the
+    clipping is there to remove.
+    """
+    producers, users = graph.producers(), graph.consumers()
+    leader: dict[str, str] = {}
+    found: dict[str, list[NodeProto]] = {}
+    for node in graph.nodes:
+        name = operation(node.name)
+        before = producers.get(node.input[0]) if node.op_type in FUSED and node.input else None
+        if before is not None and len(users[node.input[0]]) == 1:
+            name = leader[before.name]
+        leader[node.name] = name
+        found.setdefault(name, []).append(node)
+    return found
+
+
 def operation_errors(
-    graph: Graph, ranges: Mapping[str, Range], inputs: npt.NDArray[np.float32], candidates: Sequence[str]
+    graph: Graph,
+    ranges: Mapping[str, Range],
+    inputs: npt.NDArray[np.float32],
+    candidates: Mapping[str, Sequence[NodeProto]],
 ) -> dict[str, float]:
     """Return the noise-to-signal ratio at the output for each operation in `candidates`, quantized alone."""
     model = graph.to_model()
     reference = embeddings_of(model.SerializeToString(), inputs)
     errors = {}
     for name in track(candidates, "error of each operation quantized alone", total=len(candidates)):
-        probe = _quantized_alone(model, graph, name, ranges)
+        probe = _quantized_alone(model, graph, candidates[name], ranges)
         errors[name] = noise_to_signal(reference, embeddings_of(probe, inputs, integers=False))
     return errors
 
@@ -45,8 +67,9 @@ def noise_to_signal(reference: Array, embeddings: Array) -> float:
     return float((noise / np.square(reference).sum(axis=1)).mean())
 
 
-def _quantized_alone(model: onnx.ModelProto, graph: Graph, name: str, ranges: Mapping[str, Range]) -> bytes:
-    nodes = [node for node in graph.nodes if operation(node.name) == name]
+def _quantized_alone(
+    model: onnx.ModelProto, graph: Graph, nodes: Sequence[NodeProto], ranges: Mapping[str, Range]
+) -> bytes:
     tensors = _quantized_tensors(graph, nodes) & ranges.keys()
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
