@@ -156,6 +156,16 @@ def test_what_cannot_be_done_is_said(world, tmp_path, recipes, more, words):
     assert words in str(caught.value)
 
 
+def test_every_image_against_every_other(world, tmp_path):
+    people = Path(shutil.copytree(world / "lfw", tmp_path / "people"))
+    (people / "pairs.txt").unlink()
+    text = study_text(world, "[int8-dynamic]").replace(f"lfw:{world}/lfw", f"folder:{people}")
+    result = run_study(parse_study(text, "test"), out=tmp_path / "out", say=lambda line: None)
+    (evaluation,) = result.networks[0].variants[1].evaluations.values()
+    assert evaluation.comparisons["total"] == 96 * 95 // 2
+    assert result.settings["verdict_metric"] == "tar@far=1e-1"
+
+
 def test_calibration_that_is_missing_is_said_before_any_work(world, tmp_path):
     text = "\n".join(line for line in study_text(world, "[int8-static]").splitlines() if "calibration" not in line)
     with pytest.raises(VeriQuantError, match="'calibration'"):

@@ -129,8 +129,8 @@ class StudyConfig(Checked):
     batch_size: Count | None = None
     latency: LatencyEntry | None = LatencyEntry()
     far: tuple[Rate, ...] = Field(default=(1e-2, 1e-3, 1e-4), min_length=1)
-    verdict_metric: str = "accuracy"
-    """The metric that the recommendation rests on."""
+    verdict_metric: str | None = None
+    """The metric that the recommendation rests on; without it, accuracy where the protocol has folds, else a TAR."""
     margin: Margin | dict[str, Margin] = 0.005
     """How much worse than the reference still counts as no worse, as a fraction: one number, or by metric, by family
     ('tar') and by '*' for the rest."""

@@ -142,6 +142,9 @@ class _Run:
         self.seconds = 0.0
         self.options = Options(far=config.far, resamples=config.resamples, seed=config.seed)
         self.sets: dict[int, Calibration] = {}
+        self.verdict_metric = config.verdict_metric
+        self.per_image: list[float] = []
+        """Seconds in the runtime for an image, of every variant so far: from it follows how long latency will take."""
         self.written: dict[str, str] = {}
         """By a recipe's name in this study: what the study calls it by."""
 
@@ -254,7 +257,7 @@ class _Run:
                 for benchmark in benchmarks:
                     self._evaluate(variant, benchmark, runtime, variants[0] if variants else None)
             if not variants:
-                self._check_verdict_metric(variant)
+                self._choose_verdict_metric(variant)
             else:
                 variant.embeddings.clear()
             variants.append(variant)
@@ -378,12 +381,16 @@ class _Run:
         variant.compatibility[benchmark.name] = Compatibility.model_validate(content["compatibility"])
         return computed
 
-    def _check_verdict_metric(self, reference: _Artefact) -> None:
-        there = {name: None for evaluation in reference.evaluations.values() for name in evaluation.metrics}
-        if self.config.verdict_metric not in there:
+    def _choose_verdict_metric(self, reference: _Artefact) -> None:
+        there = {name: metric for each in reference.evaluations.values() for name, metric in each.metrics.items()}
+        wanted = self.config.verdict_metric
+        if wanted is None:
+            supported = [name for name, metric in there.items() if name.startswith("tar") and metric.support == "ok"]
+            wanted = "accuracy" if "accuracy" in there else supported[-1] if supported else "eer"
+        self.verdict_metric = wanted
+        if wanted not in there:
             raise VeriQuantError(
-                f"key 'verdict_metric': no benchmark of this study gives {self.config.verdict_metric!r}; there are: "
-                f"{', '.join(there)}"
+                f"key 'verdict_metric': no benchmark of this study gives {wanted!r}; there are: {', '.join(there)}"
             )
 
     # ---------------------------------------------------------------------------------------------------- embeddings
@@ -418,6 +425,10 @@ class _Run:
             entry.array(), entry.facts["seconds_total"], entry.facts["seconds_runtime"], entry.facts["batch_size"],
             self.config.flip, stats,
         )  # fmt: skip
+        self.per_image.append(embedded.seconds_runtime / len(embedded.embeddings) / (1 + self.config.flip))
+        if (wanted := self.config.latency) is not None:
+            calls = (wanted.rounds + 3) * sum(wanted.batches) * len(self.config.recipes)
+            self.units.expect("latency", calls * sum(self.per_image) / len(self.per_image))
         self.units.finished("embeddings", f"{what}, {len(benchmark.samples)} images", seconds)
         return entry.digest, embedded
 
@@ -518,7 +529,7 @@ class _Run:
             "threads": config.threads,
             "batch_size": config.batch_size or BATCH,
             "far": list(config.far),
-            "verdict_metric": config.verdict_metric,
+            "verdict_metric": self.verdict_metric,
             "margin": config.margin,
             "compatibility_far": config.compatibility_far,
             "resamples": config.resamples,

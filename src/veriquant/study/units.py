@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 
@@ -29,7 +28,8 @@ class Units:
     """The units of a study by kind, those finished, and an estimate of the time left.
 
     `planned` holds how many units of each kind there are. The estimate takes for what is left of a kind the mean of
-    those of this kind that were computed so far, or of all kinds where there is none.
+    those of this kind that were computed so far, else what was told to `expect`, else the mean of all. Nothing is
+    estimated before the first embeddings are computed, the longest of the work.
     """
 
     def __init__(self, planned: Counter[str], say: Say) -> None:
@@ -40,7 +40,7 @@ class Units:
         self.kept: list[str] = []
         self._say = say
         self._took: dict[str, list[float]] = defaultdict(list)
-        self._started = time.perf_counter()
+        self._expected: dict[str, float] = {}
 
     def finished(self, kind: str, what: str, seconds: float | None) -> None:
         """Tell that a unit is done; `seconds` is None where it was in the store."""
@@ -61,13 +61,16 @@ class Units:
         """Tell something that is no unit."""
         self._say(line)
 
+    def expect(self, kind: str, seconds: float) -> None:
+        """Tell how long a unit of a kind will probably take, where none was computed yet."""
+        self._expected[kind] = seconds
+
     def time_left(self) -> float | None:
-        """Return the estimated seconds left; None where nothing was computed yet."""
+        """Return the estimated seconds left; None where too little was computed yet to tell."""
         everything = [seconds for took in self._took.values() for seconds in took]
-        if not everything:
+        if not everything or (self.left["embeddings"] and "embeddings" not in self._took):
             return None
+        means = {kind: sum(took) / len(took) for kind, took in self._took.items()}
+        known = {**self._expected, **means}
         overall = sum(everything) / len(everything)
-        return sum(
-            count * (sum(took) / len(took) if (took := self._took.get(kind)) else overall)
-            for kind, count in self.left.items()
-        )
+        return sum(count * known.get(kind, overall) for kind, count in self.left.items())
