@@ -1,9 +1,9 @@
 """Which operation is to blame: the error at the network's output when one operation alone is quantized.
 
 For each operation of the user's network (with the parts it was rewritten into, and with the ReLU or Clip that its
-kernel applies on the way out) a copy of the floating-point graph gets quantizers on that operation's weights and on the
-activations it reads and writes, and on nothing else. The error is the noise-to-signal ratio of the embeddings, mean over
-images of ‖F − Q(F)‖² / ‖F‖²: for small values twice one minus the cosine. No labels are needed.
+kernel applies on the way out) a copy of the floating-point graph gets quantizers on that operation's weights and on
+the activations it reads and writes, and on nothing else. The error is the noise-to-signal ratio of the embeddings, mean
+over images of ‖F − Q(F)‖² / ‖F‖²: for small values twice one minus the cosine. No labels are needed.
 """
 
 from __future__ import annotations
