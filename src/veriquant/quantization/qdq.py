@@ -86,6 +86,8 @@ def insert_qdq(
             options,
         )
         quantizer.quantize_model()
+        # The tool appends its nodes at the end; a file that the ONNX checker accepts has them in order.
+        quantizer.model.topological_sort()
     content: bytes = quantizer.model.model.SerializeToString()
     return content
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from onnx import load_model_from_string
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from veriquant.checks import explain
 from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
+from veriquant.networks.onnx_file import stamp_input
 from veriquant.quantization import METHODS, Quantized, Target
 from veriquant.quantization.method import Settings
 
@@ -55,7 +58,16 @@ class Recipe(BaseModel):
                 f"recipe {self.name!r} needs calibration images: name a folder of any unlabelled images "
                 "(--calibration DIR)"
             )
-        return METHODS.get(self.method).run(network, settings, calibration, target or Target())
+        made = METHODS.get(self.method).run(network, settings, calibration, target or Target())
+        return replace(made, onnx=_stamped(made.onnx, network))
+
+
+def _stamped(content: bytes, network: Network) -> bytes:
+    """Write into a file what its input must look like, so that it can be used without its recipe."""
+    model = load_model_from_string(content)
+    stamp_input(model, network.spec)
+    stamped: bytes = model.SerializeToString()
+    return stamped
 
 
 def shipped_recipes() -> dict[str, Recipe]:

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from quantization_networks import hard_model, inputs, network, pictures
+
+from veriquant.deploy.graph import Graph
+from veriquant.errors import VeriQuantError
+from veriquant.networks.onnx_file import read_stamp
+from veriquant.quantization import METHODS
+from veriquant.quantization.activations import embeddings_of
+from veriquant.quantization.int8 import mean_cosine
+from veriquant.quantization.qdq import Kernels, insert_qdq
+from veriquant.quantization.rewrites import fold_batchnorm
+from veriquant.recipes import load_recipe, shipped_recipes
+
+#: The least mean cosine to full precision that each recipe must keep on the hard network of these tests.
+FAITHFUL = {"fp32": 1 - 1e-7, "fp32-fast": 1 - 1e-6, "int8-dynamic": 0.8, "int8-static": 0.8, "int8": 0.99}
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_every_shipped_recipe_makes_a_file_that_runs_and_keeps_the_embeddings(name: str) -> None:
+    content = hard_model(uneven=4.0)
+    made = load_recipe(name).apply(network(content), pictures(40))
+    onnx.checker.check_model(onnx.load_model_from_string(made.onnx))
+    batch = inputs(16)
+    assert mean_cosine(embeddings_of(content, batch), embeddings_of(made.onnx, batch)) > FAITHFUL[name]
+    assert {layer.name for layer in made.layers} >= {"c1", "p1", "c6", "g7"}
+    stamped = read_stamp(onnx.load_model_from_string(made.onnx), "made")
+    assert stamped is not None
+    assert stamped.size == (32, 32)
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_a_recipe_gives_the_same_file_twice(name: str) -> None:
+    if name == "int8":
+        pytest.skip("int8 chooses among kernels by measured time; what it builds from a choice is tested below")
+    content = hard_model()
+    recipe = load_recipe(name)
+    assert recipe.apply(network(content), pictures(12)).onnx == recipe.apply(network(content), pictures(12)).onnx
+
+
+def test_int8_with_chosen_kernels_gives_the_same_file_twice() -> None:
+    content = hard_model()
+    recipe = load_recipe("int8", overrides={"kernels": ["U8U8"], "images": 16, "check_images": 8})
+    assert recipe.apply(network(content), pictures(24)).onnx == recipe.apply(network(content), pictures(24)).onnx
+
+
+@pytest.mark.parametrize("calibration", ["minmax", "percentile", "entropy"])
+def test_static_calibrates_by_each_of_the_tools_methods(calibration: str) -> None:
+    content = hard_model(uneven=2.0)
+    recipe = load_recipe("int8-static", overrides={"calibration": calibration, "images": 20})
+    made = recipe.apply(network(content), pictures(20))
+    batch = inputs(8)
+    assert mean_cosine(embeddings_of(content, batch), embeddings_of(made.onnx, batch)) > 0.8
+
+
+def test_int8_leaves_the_most_harmful_operations_in_float_and_no_more() -> None:
+    content = hard_model(uneven=4.0)
+    settings = {"kernels": ["U8U8"], "target_cosine": 0.9975, "most_in_float": 0.5, "images": 32, "check_images": 16}
+    made = load_recipe("int8", overrides=settings).apply(network(content), pictures(48))
+    measured = sorted((layer for layer in made.layers if layer.error is not None), key=lambda layer: -layer.error)
+    kept = [layer.name for layer in measured if layer.kept_float]
+    assert 0 < len(kept) < len(measured) / 2
+    assert set(kept) == {layer.name for layer in measured[: len(kept)]}
+    assert all(layer.reason for layer in made.layers if layer.kept_float)
+    easy = load_recipe("int8", overrides={**settings, "target_cosine": 0.5}).apply(network(content), pictures(48))
+    batch = inputs(32)
+    reference = embeddings_of(content, batch)
+    with_float, without = (embeddings_of(file.onnx, batch) for file in (made, easy))
+    assert not any(layer.kept_float for layer in easy.layers)
+    assert mean_cosine(reference, with_float) > mean_cosine(reference, without)
+
+
+def test_a_layer_kept_in_float_is_computed_in_float() -> None:
+    """ONNX Runtime would quantize it itself, per tensor, between its quantized neighbours."""
+    content = hard_model("inside", uneven=300.0)
+    graph = Graph.from_bytes(content)
+    fold_batchnorm(graph)
+    batch = inputs(24)
+    names = {t for n in graph.nodes for t in (*n.input, *n.output) if t and t not in graph.constants}
+    from veriquant.quantization.activations import watch
+
+    spans: dict[str, tuple[float, float]] = {}
+    for values in watch(graph, sorted(names - {graph.input, graph.output}), batch):
+        for name, value in values.items():
+            low, high = spans.get(name, (0.0, 0.0))
+            spans[name] = min(low, float(value.min())), max(high, float(value.max()))
+    output = embeddings_of(content, batch)
+    spans[graph.input], spans[graph.output] = (-1.0, 1.0), (float(output.min()), float(output.max()))
+    kept = insert_qdq(graph, spans, Kernels("QUInt8", "QUInt8"), keep_float={"c2"})
+    as_deployed = embeddings_of(kept, batch)
+    as_written = embeddings_of(kept, batch, integers=False)
+    assert mean_cosine(as_written, as_deployed) > 0.999
+
+
+def test_calibration_is_asked_for_where_it_is_needed() -> None:
+    with pytest.raises(VeriQuantError, match="needs calibration images"):
+        load_recipe("int8").apply(network(hard_model()), None)
+    load_recipe("fp32").apply(network(hard_model()), None)
+
+
+def test_a_single_calibration_image_is_too_few_for_int8() -> None:
+    with pytest.raises(VeriQuantError, match="at least 2"):
+        load_recipe("int8").apply(network(hard_model()), pictures(1))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name: x\nmethod: int8\nsettings: {targt_cosine: 0.9}", "targt_cosine"),
+        ("name: x\nmethod: int9", "unknown quantization method 'int9'"),
+        ("name: x\nmethod: int8\nsetings: {}", "setings"),
+        ("name: [", "not YAML"),
+        ("name: x\nmethod: int8-static\nsettings: {images: 0}", "images"),
+    ],
+)
+def test_a_wrong_recipe_file_is_answered_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(VeriQuantError, match=expected) as caught:
+        load_recipe(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_every_method_has_a_shipped_recipe() -> None:
+    assert {recipe.method for recipe in shipped_recipes().values()} == set(METHODS)
+
+
+def test_unknown_kernels_are_named() -> None:
+    recipe = load_recipe("int8", overrides={"kernels": ["U4U4"], "images": 8, "check_images": 4})
+    with pytest.raises(VeriQuantError, match="unknown integer kernels 'U4U4'"):
+        recipe.apply(network(hard_model()), pictures(12))
+
+
+def test_the_tools_own_weights_are_int8_per_channel() -> None:
+    made = load_recipe("int8-static", overrides={"images": 8}).apply(network(hard_model()), pictures(8))
+    stored = {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load_model_from_string(made.onnx).graph.initializer}
+    codes = [v for v in stored.values() if v.dtype == np.int8 and v.ndim == 4]
+    assert len(codes) >= 5
+    assert any(v.ndim == 1 and v.dtype == np.float32 and len(v) == 32 for v in stored.values())
