@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import onnx
 import pytest
 from small_world import picture, study_text
 
@@ -66,7 +67,8 @@ def test_a_study_is_whole(world, tmp_path):
             assert "accuracy" in {each.metric for each in differences}
             (compatibility,) = variant.compatibility.values()
             assert len(compatibility.cells) == 4
-    assert (tmp_path / network.variants[0].artefact).read_bytes() == (world / "tiny.onnx").read_bytes()
+    reference, given = (onnx.load(path) for path in (tmp_path / network.variants[0].artefact, world / "tiny.onnx"))
+    assert reference.graph == given.graph
     assert result.calibration["images"] == 8
     assert result.machine == machine()
     assert not result.synthetic

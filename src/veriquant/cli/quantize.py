@@ -58,7 +58,7 @@ def quantize(
     from veriquant.networks.onnx_file import network_of_onnx
     from veriquant.quantization import Target
     from veriquant.recipes import load_recipe
-    from veriquant.study.run import calibration_set, stamped
+    from veriquant.study.run import calibration_set
 
     chosen = load_recipe(recipe, overrides=parse_settings(set_ or []))
     if runtime != "auto":
@@ -86,9 +86,8 @@ def quantize(
     elif calibration is not None:
         say(f"note: recipe {chosen.name} looks at no images; --calibration has no effect")
     made = chosen.apply(loaded, samples, Target(runtime, threads))
-    content = stamped(made.onnx, loaded)
-    network_of_onnx(content, loaded.spec, name=out.stem, source=str(out))  # what is written runs
-    write_bytes(out, content)
+    network_of_onnx(made.onnx, loaded.spec, name=out.stem, source=str(out))  # what is written runs
+    write_bytes(out, made.onnx)
     before, after = len(loaded.onnx), out.stat().st_size
     say(f"{out}: {before / 1e6:.2f} MB → {after / 1e6:.2f} MB ({after / before:.1%} of the size)")
     _layers(made.layers)

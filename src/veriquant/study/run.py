@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from pydantic import ValidationError
 
 from veriquant.benchmarks import Benchmark, load_benchmark
@@ -41,7 +40,6 @@ from veriquant.metrics import Options
 from veriquant.metrics.difference import margin_of
 from veriquant.networks import Network, load_network
 from veriquant.networks.network import network_digest
-from veriquant.networks.onnx_file import stamp_input
 from veriquant.quantization import Target
 from veriquant.recipes import Recipe, load_recipe
 from veriquant.results import (
@@ -289,7 +287,7 @@ class _Run:
             "calibration": None if calibration is None else calibration.digest,
             "target": [runtime, self.config.threads],
             "instruction_sets": list(instruction_sets()),
-            "code": code_digest("quantization", "networks", "frontends", "deploy", "results.py"),
+            "code": code_digest("quantization", "recipes", "networks", "frontends", "deploy", "results.py"),
             "versions": versions(),
         }
         what = f"{network.name} · {recipe.name}"
@@ -303,8 +301,7 @@ class _Run:
                 "notes": made.notes,
                 "seconds": seconds,
             }
-            content = made.onnx if made.onnx == network.onnx else stamped(made.onnx, network)
-            entry = self.store.put("artefacts", key, "onnx", content, facts)
+            entry = self.store.put("artefacts", key, "onnx", made.onnx, facts)
         self.seconds += entry.facts["seconds"]
         path = self.folder / "artefacts" / f"{file_name(f'{network.name}-{recipe.name}')}.onnx"
         _place(self.store.path("artefacts", key, "onnx"), path, entry.content)
@@ -611,14 +608,6 @@ def calibration_set(
 
         return demo_calibration(images, seed)
     return load_calibration(source, images, seed, exclude)
-
-
-def stamped(content: bytes, network: Network) -> bytes:
-    """Return a model with the input specification of `network` in its metadata, so that it can be used as it is."""
-    model = onnx.load_from_string(content)
-    stamp_input(model, network.spec)
-    result: bytes = model.SerializeToString(deterministic=True)
-    return result
 
 
 def _untouched(recipe: Recipe) -> bool:
