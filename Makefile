@@ -1,0 +1,49 @@
+# Two commands for a fresh machine (Python 3.11 or later, and Debian's packages where tests look at a page in a browser):
+#   make demo    installs, runs the main job on the embedded default, prints where the report is
+#   make test    installs, checks style and types, passes the tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+
+.PHONY: demo test install install-test browser lint clean
+
+demo: install
+	$(BIN)/veriquant demo
+
+test: install-test browser lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(VENV)/installed
+install-test: $(VENV)/installed-test
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, found " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install --quiet -c constraints.txt -e '.[openvino]'
+	touch $@
+
+$(VENV)/installed-test: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install --quiet -c constraints.txt -e '.[test]'
+	touch $(VENV)/installed $@
+
+# The tests that open a report in a real browser skip, and say so, where there is no Chromium and it cannot be installed.
+browser:
+	@if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo 'installing chromium for the browser tests'; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver >/dev/null; \
+	  else \
+	    echo 'no chromium here: the browser tests will be skipped (Debian: apt-get install chromium chromium-driver)'; \
+	  fi; \
+	fi
+
+clean:
+	rm -rf $(VENV) out demo-report
