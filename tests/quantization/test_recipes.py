@@ -8,9 +8,10 @@ import pytest
 from quantization_networks import hard_model, inputs, network, pictures
 
 from veriquant.deploy.graph import Graph
+from veriquant.deploy.runtimes import open_embedder
 from veriquant.errors import VeriQuantError
 from veriquant.networks.onnx_file import read_stamp
-from veriquant.quantization import METHODS
+from veriquant.quantization import METHODS, Target
 from veriquant.quantization.activations import embeddings_of
 from veriquant.quantization.int8 import mean_cosine
 from veriquant.quantization.qdq import Kernels, insert_qdq
@@ -73,6 +74,23 @@ def test_int8_leaves_the_most_harmful_operations_in_float_and_no_more() -> None:
     with_float, without = (embeddings_of(file.onnx, batch) for file in (made, easy))
     assert not any(layer.kept_float for layer in easy.layers)
     assert mean_cosine(reference, with_float) > mean_cosine(reference, without)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_int8_is_laid_out_for_the_runtime_that_it_is_for(runtime: str) -> None:
+    pytest.importorskip(runtime)
+    content = hard_model()
+    made = load_recipe("int8").apply(network(content), pictures(40), Target(runtime))
+    kinds = [node.op_type for node in onnx.load_model_from_string(made.onnx).graph.node]
+    assert ("PRelu" in kinds) == (runtime == "openvino")
+    batch = inputs(16)
+    embedder = open_embedder(made.onnx, network(content).spec, runtime=runtime)
+    assert mean_cosine(embeddings_of(content, batch), embedder(batch)) > 0.98
+
+
+def test_int8_says_for_which_runtimes_it_knows_kernels() -> None:
+    with pytest.raises(VeriQuantError, match="no kernels of pytorch; there are: onnxruntime, openvino"):
+        load_recipe("int8").apply(network(hard_model()), pictures(8), Target("pytorch"))
 
 
 def test_a_layer_kept_in_float_is_computed_in_float() -> None:

@@ -29,4 +29,4 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> ReportPaths:
     return write_report(result, folder)
 
 
-HOSTILE = "</script><script>window.hacked = true</script><img src=x onerror=\"window.hacked = true\">|`*"
+HOSTILE = '</script><script>window.hacked = true</script><img src=x onerror="window.hacked = true">|`*'

@@ -14,9 +14,7 @@ SIZE = 89_610_000
 
 
 def candidate(name: str, size: int, ratio: float, *verdicts: Verdict, **more: Any) -> Variant:
-    differences = {
-        f"set{i}": [difference("accuracy", -0.001, 0.003, verdict)] for i, verdict in enumerate(verdicts)
-    }
+    differences = {f"set{i}": [difference("accuracy", -0.001, 0.003, verdict)] for i, verdict in enumerate(verdicts)}
     return variant(name, size, ratio, differences=differences, **more)
 
 

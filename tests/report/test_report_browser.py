@@ -94,9 +94,7 @@ def test_a_click_in_the_legend_hides_a_variant(page: Any) -> None:
 
 def test_no_button_sends_data_away(page: Any) -> None:
     titles = set(
-        page.execute_script(
-            "return Array.from(document.querySelectorAll('.modebar-btn'), b => b.dataset.title || '')"
-        )
+        page.execute_script("return Array.from(document.querySelectorAll('.modebar-btn'), b => b.dataset.title || '')")
     )
     assert titles
     assert not any(word in title.lower() for title in titles for word in ("cloud", "share", "send", "link", "edit"))

@@ -1,7 +1,7 @@
 """`int8`, the recipe that a user should ship: integer kernels where they pay, floating point where integers lose.
 
-1. The network is rewritten into an equal one that integer kernels can run (`rewrites`), and the channels between its
-   layers are equalised on unlabelled images (`equalise`), which removes most of the damage at no cost.
+1. The network is rewritten into an equal one that the runtime's integer kernels can run (`rewrites`), and the channels
+   between its layers are equalised on unlabelled images (`equalise`), which removes most of the damage at no cost.
 2. Ranges are those of least squared error (`ranges`).
 3. Every combination of integer types that could suit the processor is built, opened in the runtime that it is for, and
    measured there, embeddings and time: an x86 without VNNI saturates some of them, and no emulation shows that.
@@ -37,7 +37,7 @@ from veriquant.quantization.qdq import Kernels, insert_qdq
 from veriquant.quantization.ranges import RULES, Range, collect_histograms
 from veriquant.quantization.reference import check_equal
 from veriquant.quantization.rewrites import fold_batchnorm, merge_clips, rewrite_prelu
-from veriquant.quantization.sensitivity import WEIGHTED, operation_errors, operations
+from veriquant.quantization.sensitivity import FUSED, WEIGHTED, operation_errors, operations
 from veriquant.results import Latency
 
 _KERNELS = {
@@ -46,6 +46,26 @@ _KERNELS = {
     "U8S8-reduced": Kernels("QUInt8", "QInt8", "reduced"),
     "U8U8": Kernels("QUInt8", "QUInt8", "full"),
     "S8S8": Kernels("QInt8", "QInt8", "full"),
+}
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What a runtime's integer kernels take: where quantizers stand, and what happens to PReLU.
+
+    `fused`: operators that its kernels apply on the way out.
+    """
+
+    rewrite_prelu: bool
+    fused_outputs: bool
+    fused: tuple[str, ...]
+
+
+#: ONNX Runtime makes an integer layer of one whose input and output are both quantized, and has no integer PReLU.
+#: OpenVINO carries any activation function into the layer before it; a quantizer in between would only cost.
+_LAYOUTS = {
+    "onnxruntime": _Layout(rewrite_prelu=True, fused_outputs=False, fused=FUSED),
+    "openvino": _Layout(rewrite_prelu=False, fused_outputs=True, fused=(*FUSED, "PRelu")),
 }
 #: A combination this much less faithful than the best is not taken, however fast.
 _TOLERATED_COSINE = 0.001
@@ -77,6 +97,7 @@ class _Work:
     network: Network
     settings: Int8Settings
     target: Target
+    layout: _Layout
     graph: Graph
     ranges: dict[str, Range]
     check: npt.NDArray[np.float32]
@@ -98,6 +119,8 @@ class _Built:
 
 def _run(network: Network, settings: Int8Settings, calibration: Calibration | None, target: Target) -> Quantized:
     assert calibration is not None
+    if target.runtime not in _LAYOUTS:
+        raise VeriQuantError(f"int8 knows no kernels of {target.runtime}; there are: {', '.join(_LAYOUTS)}")
     work = _prepare(network, settings, calibration, target)
     built = _best_kernels(work)
     errors: dict[str, float] = {}
@@ -128,15 +151,30 @@ def _prepare(network: Network, settings: Int8Settings, calibration: Calibration,
     if settings.equalise:
         with working("equalising channels"):
             counts["tensors with channels equalised"] = equalise(graph, fit)
-    counts["PReLUs rewritten as convolution and addition"] = rewrite_prelu(graph)
+    layout = _LAYOUTS[target.runtime]
+    if layout.rewrite_prelu:
+        counts["PReLUs rewritten as convolution and addition"] = rewrite_prelu(graph)
     check_equal(network, graph)
-    notes = [f"ranges by {settings.ranges} over {fitted} of {calibration.note}; {len(check)} others to check"]
+    notes = [f"laid out for the integer kernels of {target.runtime}; another runtime may run this file slower"]
+    notes += [f"ranges by {settings.ranges} over {fitted} of {calibration.note}; {len(check)} others to check"]
     notes += [f"{count} {what}" for what, count in counts.items() if count]
     edges = _edges(graph)
     with working("ranges of the activations"):
         ranges = _ranges(graph, fit, settings.ranges, edges)
     reference = embeddings_of(network.onnx, check)
-    return _Work(network, settings, target, graph, ranges, check, reference, edges, operations(graph), notes)
+    return _Work(
+        network,
+        settings,
+        target,
+        layout,
+        graph,
+        ranges,
+        check,
+        reference,
+        edges,
+        operations(graph, layout.fused),
+        notes,
+    )
 
 
 def _edges(graph: Graph) -> set[str]:
@@ -206,7 +244,9 @@ def _best_kernels(work: _Work) -> _Built:
 def _build(work: _Work, kernels: Kernels, kept: Sequence[str]) -> _Built:
     with working(f"building {kernels.name}, {len(kept)} operations in floating point"):
         in_float = work.edges | {node.name for name in kept for node in work.operations[name]}
-        content = insert_qdq(work.graph, work.ranges, kernels, keep_float=in_float)
+        content = insert_qdq(
+            work.graph, work.ranges, kernels, keep_float=in_float, fused_outputs=work.layout.fused_outputs
+        )
         embedder = open_embedder(content, work.network.spec, runtime=work.target.runtime, threads=work.target.threads)
         size = embedder.max_batch or 16
         embeddings = np.concatenate([embedder(work.check[i : i + size]) for i in range(0, len(work.check), size)])
@@ -223,7 +263,7 @@ def _errors(work: _Work) -> dict[str, float]:
     computing = {
         name: nodes for name, nodes in work.operations.items() if not work.edges.issuperset(node.name for node in nodes)
     }
-    return operation_errors(work.graph, work.ranges, work.check[:_PROBE_IMAGES], computing)
+    return operation_errors(work.graph, work.ranges, work.check[:_PROBE_IMAGES], computing, work.layout.fused)
 
 
 def _keep_worst_in_float(work: _Work, built: _Built, errors: Mapping[str, float]) -> _Built:

@@ -50,11 +50,13 @@ def insert_qdq(
     *,
     per_channel: bool = True,
     keep_float: Collection[str] = (),
+    fused_outputs: bool = False,
 ) -> bytes:
     """Return `graph` with quantizers around every node that the tool can quantize, serialised.
 
     `ranges`: (low, high) of each activation, or what a calibrator of the tool computed. `keep_float`: names of nodes
-    to leave in floating point.
+    to leave in floating point. `fused_outputs`: quantize only what layers with weights read, not what they write, for a
+    runtime that carries the activation function into the layer's kernel and needs no quantizer in between.
     """
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
@@ -69,6 +71,8 @@ def insert_qdq(
     # Unsigned weights lie around 128: left to itself the tool gives every channel a zero point of its own, for which
     # ONNX Runtime has no integer convolution.
     options: dict[str, object] = {"WeightSymmetric": True}
+    if fused_outputs:
+        options |= {"OpTypesToExcludeOutputQuantization": ["Conv", "Gemm"], "QuantizeBias": False}
     if kernels.weight_levels == "paired":
         options["TensorQuantOverrides"] = paired_scales(graph, QuantType[kernels.weights], keep_float)
     held, anchors = hold_in_float(graph, keep_float)

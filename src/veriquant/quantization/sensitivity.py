@@ -8,7 +8,7 @@ over images of ‖F − Q(F)‖² / ‖F‖²: for small values twice one minus 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,24 +20,24 @@ from veriquant.progress import track
 from veriquant.quantization.activations import embeddings_of
 from veriquant.quantization.ranges import Range
 
-#: Operators that a kernel applies on the way out: a quantizer stands after them, not between.
+#: Operators that every kernel applies on the way out: a quantizer stands after them, not between.
 FUSED = ("Relu", "Clip")
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 _LEVELS = 255
 
 
-def operations(graph: Graph) -> dict[str, list[NodeProto]]:
+def operations(graph: Graph, fused: Collection[str] = FUSED) -> dict[str, list[NodeProto]]:
     """Return the operations that are quantized as one, in order: name and nodes.
 
-    A ReLU or Clip belongs to the operation before it: a quantizer between the two would have to span values that the
-    clipping is there to remove.
+    An operator of `fused`, such as a ReLU or Clip, belongs to the operation before it: a quantizer between the two would
+    have to span values that the clipping is there to remove.
     """
     producers, users = graph.producers(), graph.consumers()
     leader: dict[str, str] = {}
     found: dict[str, list[NodeProto]] = {}
     for node in graph.nodes:
         name = operation(node.name)
-        before = producers.get(node.input[0]) if node.op_type in FUSED and node.input else None
+        before = producers.get(node.input[0]) if node.op_type in fused and node.input else None
         if before is not None and len(users[node.input[0]]) == 1:
             name = leader[before.name]
         leader[node.name] = name
@@ -50,13 +50,14 @@ def operation_errors(
     ranges: Mapping[str, Range],
     inputs: npt.NDArray[np.float32],
     candidates: Mapping[str, Sequence[NodeProto]],
+    fused: Collection[str] = FUSED,
 ) -> dict[str, float]:
     """Return the noise-to-signal ratio at the output for each operation in `candidates`, quantized alone."""
     model = graph.to_model()
     reference = embeddings_of(model.SerializeToString(), inputs)
     errors = {}
     for name in track(candidates, "error of each operation quantized alone", total=len(candidates)):
-        probe = _quantized_alone(model, graph, candidates[name], ranges)
+        probe = _quantized_alone(model, graph, candidates[name], ranges, fused)
         errors[name] = noise_to_signal(reference, embeddings_of(probe, inputs, integers=False))
     return errors
 
@@ -68,9 +69,13 @@ def noise_to_signal(reference: Array, embeddings: Array) -> float:
 
 
 def _quantized_alone(
-    model: onnx.ModelProto, graph: Graph, nodes: Sequence[NodeProto], ranges: Mapping[str, Range]
+    model: onnx.ModelProto,
+    graph: Graph,
+    nodes: Sequence[NodeProto],
+    ranges: Mapping[str, Range],
+    fused: Collection[str],
 ) -> bytes:
-    tensors = _quantized_tensors(graph, nodes) & ranges.keys()
+    tensors = _quantized_tensors(graph, nodes, fused) & ranges.keys()
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     weights = {node.input[1]: node for node in nodes if node.op_type in WEIGHTED and graph.weight(node) is not None}
@@ -96,13 +101,13 @@ def _quantized_alone(
     return content
 
 
-def _quantized_tensors(graph: Graph, nodes: Sequence[NodeProto]) -> set[str]:
+def _quantized_tensors(graph: Graph, nodes: Sequence[NodeProto], fused: Collection[str]) -> set[str]:
     users = graph.consumers()
     found: set[str] = set()
     for node in nodes:
         found.update(tensor for tensor in node.input if tensor not in graph.constants)
         found.update(node.output)
-    before_fused = {t for t in found if users.get(t) and all(user.op_type in FUSED for user in users[t])}
+    before_fused = {t for t in found if users.get(t) and all(user.op_type in fused for user in users[t])}
     return found - before_fused - {graph.output, ""}
 
 
