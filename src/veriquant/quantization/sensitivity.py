@@ -29,8 +29,8 @@ _LEVELS = 255
 def operations(graph: Graph, fused: Collection[str] = FUSED) -> dict[str, list[NodeProto]]:
     """Return the operations that are quantized as one, in order: name and nodes.
 
-    An operator of `fused`, such as a ReLU or Clip, belongs to the operation before it: a quantizer between the two would
-    have to span values that the clipping is there to remove.
+    An operator of `fused`, such as a ReLU or Clip, belongs to the operation before it: a quantizer between the two
+    would have to span values that the clipping is there to remove.
     """
     producers, users = graph.producers(), graph.consumers()
     leader: dict[str, str] = {}
