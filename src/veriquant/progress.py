@@ -1,8 +1,11 @@
-"""Progress on the terminal's error stream: long work says how far it is and how long it still takes."""
+"""Progress on the terminal's error stream: long work says how far it is and how long it still takes.
+
+Everything here is silent where stderr is no terminal.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -10,13 +13,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 T = TypeVar("T")
+#: Called with the amount of work just done.
+Advance = Callable[[int], None]
 
 
-def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yield `items` while a bar on stderr shows how many are done and the time left; silent when it is no terminal."""
+@contextmanager
+def bar(description: str, total: int) -> Iterator[Advance]:
+    """Show a bar with the time left while the block runs; what it gives is called with each amount done."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield from items
+        yield lambda done: None
         return
     columns = (
         TextColumn("{task.description}"),
@@ -27,12 +33,21 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        yield from progress.track(items, description=description, total=total)
+        task = progress.add_task(description, total=total)
+        yield lambda done: progress.advance(task, done)
+
+
+def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """Yield `items` while a bar shows how many are done."""
+    with bar(description, total) as advance:
+        for item in items:
+            yield item
+            advance(1)
 
 
 @contextmanager
 def working(description: str) -> Iterator[None]:
-    """Show on stderr that something of unknown length is going on; silent when it is no terminal."""
+    """Show that something of unknown length is going on."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from veriquant.cli.main import app
+from veriquant.cli.app import app
 from veriquant.cli.screen import say
 
 

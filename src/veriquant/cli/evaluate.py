@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from veriquant.cli.main import app
+from veriquant.cli.app import app
 from veriquant.cli.screen import Input, Runtime, check_writable, literal, parse_input, say, table
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ def evaluate(
     from veriquant.deploy.environment import machine
     from veriquant.deploy.runtimes import choose_runtime, open_embedder
     from veriquant.evaluation import evaluate as run
-    from veriquant.evaluation.bar import bar
     from veriquant.files import write_json
     from veriquant.metrics import Options
     from veriquant.networks import load_network
+    from veriquant.progress import bar
 
     options = Options(far=tuple(far or DEFAULT_FAR), resamples=resamples, seed=seed)
     spec = parse_input(input)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from veriquant.cli.main import app
+from veriquant.cli.app import app
 from veriquant.cli.screen import Input, literal, parse_input, say, table
 
 if TYPE_CHECKING:

@@ -1,77 +1,12 @@
-"""The console script: what every verb has in common is errors, interruption and help."""
+"""The console script: the application with all its verbs."""
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from typing import Any
 
-import typer
-from typer.core import TyperGroup
-
-from veriquant.errors import VeriQuantError
-
-_INTERRUPTED = 128 + signal.SIGINT
-
-
-class _Group(TyperGroup):
-    """A group whose verbs end in one clear line where the user can mend something."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except VeriQuantError as error:
-            _complain(f"error: {' '.join(str(error).split())}")
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            _complain("interrupted: what is finished is kept; the same command goes on from there")
-            raise typer.Exit(_INTERRUPTED) from None
-        except BrokenPipeError:
-            # whoever read our output has gone; nothing more can be said, at exit neither
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
-        except MemoryError:
-            _complain("error: not enough memory; use a smaller batch, fewer images or a larger machine")
-            raise typer.Exit(2) from None
-
-
-def _complain(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-app = typer.Typer(
-    cls=_Group,
-    name="veriquant",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    help="""Makes biometric embedding networks small and fast, and proves that recognition survives.
-
-\b
-Begin here:
-  veriquant demo                                          a whole study on synthetic faces, in a minute or two
-  veriquant evaluate face.onnx --benchmark lfw:DIR        how well does a network recognise?
-  veriquant quantize face.onnx --recipe int8 --calibration DIR -o face-int8.onnx
-  veriquant study study.yaml                              networks × recipes × benchmarks, with a report
-
-\b
-NETWORK is an .onnx file, FAMILY:CHECKPOINT (mobilefacenet:weights.pt) or a name that `veriquant networks` lists.
-""",
-)
-
-
-@app.callback(invoke_without_command=True)
-def _version(
-    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
-) -> None:
-    if version:
-        import veriquant
-
-        print(f"veriquant {veriquant.__version__}")
-        raise typer.Exit
+# Each verb registers itself; nothing heavy is imported before a verb runs.
+from veriquant.cli import benchmarks, demo, evaluate, inspect, networks, quantize, recipes, study  # noqa: F401
+from veriquant.cli.app import INTERRUPTED, app, complain
 
 
 def main() -> None:
@@ -79,9 +14,5 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        _complain("interrupted")
-        sys.exit(_INTERRUPTED)
-
-
-# each verb registers itself; nothing heavy is imported before a verb runs
-from veriquant.cli import benchmarks, demo, evaluate, inspect, networks, quantize, recipes, study  # noqa: E402, F401
+        complain("interrupted")
+        sys.exit(INTERRUPTED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from veriquant.cli.main import app
+from veriquant.cli.app import app
 from veriquant.cli.screen import literal, say, table
 
 

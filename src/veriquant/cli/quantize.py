@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from veriquant.cli.main import app
+from veriquant.cli.app import app
 from veriquant.cli.screen import Input, Runtime, check_writable, literal, parse_input, parse_settings, say, table
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from veriquant.cli.main import app
+from veriquant.cli.app import app
 from veriquant.cli.screen import literal, say, table
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -13,12 +13,11 @@ from veriquant.benchmarks.base import Sample
 from veriquant.deploy.embedder import Batch, Embedder, Embeddings
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.images import FrontEndStats, image_batches, mirror
+from veriquant.progress import Advance
 
 #: Images in a batch unless something else is asked for: large enough that the work between two calls does not count,
 #: small enough that the feature maps of a mobile network stay near the processor.
 BATCH = 16
-
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def embed(
     *,
     flip: bool = False,
     batch_size: int | None = None,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> Embedded:
     """Return the embeddings of `samples` in order.
 

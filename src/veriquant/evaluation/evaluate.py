@@ -12,9 +12,10 @@ from veriquant.benchmarks.base import Benchmark
 from veriquant.deploy.embedder import Embedder, Embeddings
 from veriquant.deploy.environment import versions
 from veriquant.deploy.runtimes import open_embedder
-from veriquant.evaluation.embedding import Embedded, Progress, embed
+from veriquant.evaluation.embedding import Embedded, embed
 from veriquant.metrics import Options, Protocol, compatibility, differences, verify
 from veriquant.networks.network import Network
+from veriquant.progress import Advance
 from veriquant.results import Compatibility, Difference, Evaluation
 
 
@@ -40,7 +41,7 @@ def evaluate(
     options: Options | None = None,
     batch_size: int | None = None,
     embedder: Embedder | None = None,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> Evaluation:
     """Run `network` over the images of `benchmark` and return every figure that the protocol supports.
 

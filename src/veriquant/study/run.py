@@ -32,7 +32,6 @@ from veriquant.deploy import (
 from veriquant.deploy.embedder import Embeddings
 from veriquant.errors import VeriQuantError
 from veriquant.evaluation import BATCH, Embedded, assess, compare, embed
-from veriquant.evaluation.bar import bar
 from veriquant.evaluation.evaluate import describe_benchmark, describe_network, independent_batch
 from veriquant.files import atomic_path, write_json
 from veriquant.frontends.images import FrontEndStats
@@ -40,6 +39,7 @@ from veriquant.metrics import Options
 from veriquant.metrics.difference import margin_of
 from veriquant.networks import Network, load_network
 from veriquant.networks.network import network_digest
+from veriquant.progress import bar
 from veriquant.quantization import Target
 from veriquant.recipes import Recipe, load_recipe
 from veriquant.results import (

@@ -16,13 +16,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-import veriquant
 from veriquant.errors import VeriQuantError
 from veriquant.files import json_digest, write_bytes, write_json
 
@@ -146,8 +146,8 @@ def locked(folder: Path) -> Iterator[None]:
 @cache
 def code_digest(*rooms: str) -> str:
     """Return a hash of the source of some rooms of the package: results of other code never count as these."""
-    package = Path(veriquant.__file__).parent
-    total = hashlib.sha256(veriquant.__version__.encode())
+    package = Path(__file__).resolve().parents[1]
+    total = hashlib.sha256(version("veriquant").encode())
     for room in rooms:
         place = package / room
         files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
