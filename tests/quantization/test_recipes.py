@@ -35,10 +35,9 @@ def test_every_shipped_recipe_makes_a_file_that_runs_and_keeps_the_embeddings(na
     assert stamped.size == (32, 32)
 
 
-@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+# int8 chooses among kernels by measured time; what it builds from a choice is tested below.
+@pytest.mark.parametrize("name", sorted(shipped_recipes().keys() - {"int8"}))
 def test_a_recipe_gives_the_same_file_twice(name: str) -> None:
-    if name == "int8":
-        pytest.skip("int8 chooses among kernels by measured time; what it builds from a choice is tested below")
     content = hard_model()
     recipe = load_recipe(name)
     assert recipe.apply(network(content), pictures(12)).onnx == recipe.apply(network(content), pictures(12)).onnx

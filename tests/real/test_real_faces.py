@@ -1,0 +1,77 @@
+"""The real networks on the whole of LFW: full precision as published, and what the default recipe keeps of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from veriquant.benchmarks import Benchmark, load_benchmark
+from veriquant.data.calibration import load_calibration
+from veriquant.deploy import measure_latency, open_embedder
+from veriquant.evaluation import embed, evaluate, protocol_of
+from veriquant.metrics import Options, verify
+from veriquant.networks import Network, load_network
+from veriquant.networks.onnx_file import network_of_onnx
+from veriquant.quantization import Target
+from veriquant.quantization.int8 import mean_cosine
+from veriquant.recipes import load_recipe
+
+pytestmark = pytest.mark.real
+
+#: network below networks/, flip, accuracy and EER in the manifest of the real data, as fractions
+PUBLISHED = [
+    ("mobilefacenet-y1/mobilefacenet-y1.onnx", False, 0.9920, 0.0087),
+    ("mobileface-v2/mobileface-v2.onnx", False, 0.9620, 0.0390),
+    ("mobilefacenet-foamliu:mobilefacenet-foamliu/mobilefacenet.pt", True, 0.9875, 0.0150),
+]
+
+
+@pytest.fixture(scope="module")
+def lfw(real: Path) -> Benchmark:
+    return load_benchmark(f"lfw:{real}/faces/lfw-112x112")
+
+
+def load(real: Path, source: str) -> Network:
+    family, colon, path = source.rpartition(":")
+    return load_network(f"{family}{colon}{real}/networks/{path}")
+
+
+@pytest.mark.parametrize(("source", "flip", "accuracy", "eer"), PUBLISHED)
+def test_full_precision_has_its_published_accuracy(
+    real: Path, lfw: Benchmark, source: str, flip: bool, accuracy: float, eer: float
+) -> None:
+    pytest.importorskip("openvino")
+    network = load(real, source)
+    found = evaluate(
+        network, lfw, runtime="openvino", threads=os.cpu_count() or 1, flip=flip, options=Options(resamples=0)
+    )
+    assert found.comparisons == {"genuine": 3000, "impostor": 3000, "total": 6000}
+    assert found.metrics["accuracy"].value == pytest.approx(accuracy, abs=0.001)
+    assert found.metrics["eer"].value == pytest.approx(eer, abs=0.001)
+
+
+def test_int8_keeps_the_real_network_and_is_no_slower(real: Path, lfw: Benchmark) -> None:
+    network = load(real, PUBLISHED[0][0])
+    paths = [sample.path for sample in lfw.samples if sample.path is not None]
+    recipe = load_recipe("int8")
+    calibration = load_calibration(real / "faces" / "lfw-112x112", recipe.calibration_images(), exclude=paths)
+    made = recipe.apply(network, calibration, Target("onnxruntime", 1))
+    small = network_of_onnx(made.onnx, name="int8", source="int8.onnx")
+    threads = os.cpu_count() or 1
+    embedded = embed(lfw.samples, open_embedder(small.onnx, small.spec, threads=threads)).embeddings
+    metrics = verify(protocol_of(lfw), embedded, Options(resamples=0)).metrics
+    assert metrics["accuracy"].value >= 0.9912
+    # A tenth of a point is three of 3,000 comparisons, and the threshold rests on three impostors.
+    assert metrics["tar@far=1e-3"].value >= 0.979
+    some = lfw.samples[:300]
+    reference = embed(some, open_embedder(network.onnx, network.spec, threads=threads)).embeddings
+    assert mean_cosine(reference, embedded[:300]) >= 0.995
+    assert len(made.onnx) < 0.5 * len(network.onnx)
+    files = {"fp32": network.onnx, "int8": made.onnx}
+    embedders = {name: open_embedder(file, network.spec) for name, file in files.items()}
+    ratio = measure_latency(embedders, reference="fp32", batches=(1,), rounds=15)["int8"][0].ratio_to_reference
+    assert ratio is not None
+    # Measured 0.4; a bound far from it, since other work may share the machine.
+    assert ratio < 1
