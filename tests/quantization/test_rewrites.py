@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
-from quantization_networks import hard_model, inputs, network
+from onnx import helper
+from quantization_networks import hard_model, inputs, network, pictures
 
 from veriquant.deploy.graph import Graph
 from veriquant.quantization.activations import embeddings_of
@@ -101,6 +103,22 @@ def embeddings_tensor(graph: Graph, name: str, batch: np.ndarray) -> np.ndarray:
     from veriquant.quantization.activations import watch
 
     return np.concatenate([values[name] for values in watch(graph, [name], batch)])
+
+
+def test_a_weight_behind_a_transpose_is_found_and_quantized() -> None:
+    from veriquant.recipes import load_recipe
+
+    graph = Graph.from_bytes(hard_model())
+    node = next(n for n in graph.nodes if n.name == "g7")
+    weight = graph.weight(node)
+    assert weight is not None
+    graph.constants["turned"] = np.ascontiguousarray(weight.T)
+    node.input[1] = "w7.back"
+    graph.replace(node, [helper.make_node("Transpose", ["turned"], ["w7.back"], "turn", perm=[1, 0]), node])
+    hidden = graph.to_bytes()
+    assert_same_function(graph, hard_model())
+    made = load_recipe("int8-static", overrides={"images": 4}).apply(network(hidden), pictures(4))
+    assert {i.data_type for i in onnx.load_model_from_string(made.onnx).graph.initializer if i.dims == [8, 32]} == {3}
 
 
 def test_a_rewrite_that_changed_the_function_would_be_refused() -> None:

@@ -36,7 +36,7 @@ from veriquant.quantization.method import METHODS, Method, Quantized, Settings, 
 from veriquant.quantization.qdq import Kernels, insert_qdq
 from veriquant.quantization.ranges import RULES, Range, collect_histograms
 from veriquant.quantization.reference import check_equal
-from veriquant.quantization.rewrites import fold_batchnorm, merge_clips, rewrite_prelu
+from veriquant.quantization.rewrites import fold_batchnorm, fold_constants, merge_clips, rewrite_prelu
 from veriquant.quantization.sensitivity import FUSED, WEIGHTED, operation_errors, operations
 from veriquant.results import Latency
 
@@ -147,6 +147,7 @@ def _prepare(network: Network, settings: Int8Settings, calibration: Calibration,
     fitted = min(settings.images, max(1, round(len(images) * share)))
     fit, check = images[:fitted], images[fitted:]
     graph = Graph.from_bytes(network.onnx)
+    fold_constants(graph)
     counts = {"batch normalisations folded": fold_batchnorm(graph), "pairs of Clips merged": merge_clips(graph)}
     if settings.equalise:
         with working("equalising channels"):

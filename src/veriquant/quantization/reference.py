@@ -12,7 +12,7 @@ from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
 from veriquant.quantization.activations import embeddings_of
 from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
-from veriquant.quantization.rewrites import fold_batchnorm, merge_clips, rewrite_prelu
+from veriquant.quantization.rewrites import fold_batchnorm, fold_constants, merge_clips, rewrite_prelu
 from veriquant.results import Layer
 
 #: How far the rewritten network's embeddings may lie from the original's, relative to their length.
@@ -34,6 +34,7 @@ def full_precision_layers(onnx: bytes) -> list[Layer]:
 def rewritten(network: Network) -> tuple[Graph, list[str]]:
     """Return the network's graph with every exact rewrite applied, and a note on each; checked against the original."""
     graph = Graph.from_bytes(network.onnx)
+    fold_constants(graph)
     counts = {
         "batch normalisations folded": fold_batchnorm(graph),
         "pairs of Clips merged": merge_clips(graph),

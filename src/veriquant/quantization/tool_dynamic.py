@@ -15,7 +15,7 @@ from veriquant.quantization.activations import open_session
 from veriquant.quantization.layers import quantized_layers
 from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
 from veriquant.quantization.qdq import quiet_tool
-from veriquant.quantization.rewrites import fold_batchnorm
+from veriquant.quantization.rewrites import fold_batchnorm, fold_constants
 
 
 class DynamicSettings(Settings):
@@ -28,6 +28,7 @@ def _run(network: Network, settings: DynamicSettings, calibration: Any, target: 
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     graph = Graph.from_bytes(network.onnx)
+    fold_constants(graph)
     fold_batchnorm(graph)
     with tempfile.TemporaryDirectory() as folder, quiet_tool():
         path = Path(folder) / "dynamic.onnx"

@@ -19,7 +19,7 @@ from veriquant.quantization.activations import input_batches
 from veriquant.quantization.layers import quantized_layers
 from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
 from veriquant.quantization.qdq import Kernels, Type, insert_qdq, quantizable_operations, quiet_tool
-from veriquant.quantization.rewrites import fold_batchnorm
+from veriquant.quantization.rewrites import fold_batchnorm, fold_constants
 
 if TYPE_CHECKING:
     from onnxruntime.quantization.calibrate import TensorsData
@@ -46,6 +46,7 @@ class StaticSettings(Settings):
 def _run(network: Network, settings: StaticSettings, calibration: Calibration | None, target: Target) -> Quantized:
     assert calibration is not None
     graph = Graph.from_bytes(network.onnx)
+    fold_constants(graph)
     fold_batchnorm(graph)
     ranges = _tool_ranges(graph, network, settings, calibration)
     kernels = Kernels(settings.activations, settings.weights, "reduced" if settings.reduce_range else "full")

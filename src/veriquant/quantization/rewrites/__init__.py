@@ -2,6 +2,7 @@
 
 from veriquant.quantization.rewrites.batchnorm import fold_batchnorm
 from veriquant.quantization.rewrites.clip import merge_clips
+from veriquant.quantization.rewrites.constants import fold_constants
 from veriquant.quantization.rewrites.prelu import rewrite_prelu
 
-__all__ = ["fold_batchnorm", "merge_clips", "rewrite_prelu"]
+__all__ = ["fold_batchnorm", "fold_constants", "merge_clips", "rewrite_prelu"]
