@@ -93,7 +93,7 @@ def test_identical_networks_keep(faces, protocol):
     assert found.cells[1].fmr_at_old.value == pytest.approx(found.cells[0].fmr_at_old.value, abs=2e-4)
     assert found.cells[0].fmr_at_old.value <= 1e-2
     assert found.cells[0].fmr_at_old.ci95 is not None
-    assert found.cells[0].own_threshold == found.old_threshold
+    assert found.cells[0].own_threshold <= found.old_threshold <= found.cells[0].own_threshold + 1e-4
     assert found.new_threshold == pytest.approx(found.old_threshold, abs=1e-3)
 
 

@@ -1,10 +1,12 @@
 """May templates enrolled with the reference network be compared with probes of the variant?
 
 Four cells, (enrolled, probed): both reference; reference, variant; variant, reference; both variant. The **old
-threshold** is the reference's own at FMR = far, chosen on these comparisons; every cell is measured there and at its
-own threshold at the same FMR. Cosine is symmetric, and every listed comparison is scored both ways round (enrol left
-and probe right, and the reverse), so the two mixed cells hold the same comparisons and the same figures. All four
-cells resample the same people, and the rules read paired differences. They are tried in this order:
+threshold** is the reference's own at FMR = far, chosen on these comparisons and rounded up to four decimals, as one
+would write it into a configuration: unrounded it touches a score, and the last bit of an equal network would cross it.
+Every cell is measured there and at its own threshold at the same FMR. Cosine is symmetric, and every listed comparison
+is scored both ways round (enrol left and probe right, and the reverse), so the two mixed cells hold the same
+comparisons and the same figures. All four cells resample the same people, and the rules read paired differences. They
+are tried in this order:
 
 1. **enrol-again**: at its own threshold the mixed cell accepts fewer genuine comparisons than the variant alone at its
    own, by more than the margin, and the 95 % interval of that loss excludes 0: no threshold mends what the gallery
@@ -37,6 +39,8 @@ from veriquant.results import Compatibility, CompatibilityCell, Metric
 FMR_TOLERANCE = 2.0
 """By what factor the FMR at the old threshold may exceed the operating point before the threshold must move."""
 
+THRESHOLD_DECIMALS = 4
+
 Verdict = Literal["keep", "move-threshold", "enrol-again", "undecided"]
 Interval = tuple[float, float]
 
@@ -68,7 +72,7 @@ def compatibility(
     cosines = paired_cosines(reference, variant)
     key = f"tar@far={rate_name(far)}"
     before = measure(protocol, reference, None, options, full=False, replicates=False)
-    old = before.estimates[key].threshold
+    old = _written_down(before.estimates[key].threshold)
     at = () if old is None else (old,)
     both_old = measure(protocol, reference, None, options, at=at, full=False)
     mixed = measure(protocol, reference, variant, options, at=at, both_ways=True, full=False)
@@ -89,7 +93,7 @@ def compatibility(
         "Every comparison was scored with either side enrolled; cosine is symmetric, so the two mixed cells are one."
     )
     return Compatibility(
-        far=far, old_threshold=old, new_threshold=mixed.estimates[key].threshold, cells=cells,
+        far=far, old_threshold=old, new_threshold=_written_down(mixed.estimates[key].threshold), cells=cells,
         cosine_mean=float(cosines.mean(dtype=np.float64)), cosine_p01=float(np.quantile(cosines, 0.01)),
         verdict=verdict, reasons=reasons,
     )  # fmt: skip
@@ -187,6 +191,12 @@ def _decide(
         f"{margin * 100:g} points.",
         *facts,
     ]
+
+
+def _written_down(threshold: float | None) -> float | None:
+    """Round up to `THRESHOLD_DECIMALS`: the FMR stays at or below the operating point."""
+    scale = 10**THRESHOLD_DECIMALS
+    return None if threshold is None else math.ceil(threshold * scale) / scale
 
 
 def _paired(one: Estimate, other: Estimate, measured: Measured) -> tuple[float, Interval | None]:
