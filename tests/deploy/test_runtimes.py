@@ -110,31 +110,42 @@ def test_auto_takes_the_fastest_and_says_so(tiny: tuple[bytes, torch.nn.Module])
     assert "pytorch (this network is an ONNX file" in choose_runtime(tiny[0], SPEC, rounds=3).sentence
 
 
-class Sleeper(Embedder):
-    """Takes as long as it is told."""
+class Clock:
+    """Time that passes only when somebody works."""
 
-    def __init__(self, milliseconds: float) -> None:
-        self.runtime, self.spec, self.dim, self.threads = "sleep", SPEC, 1, 1
-        self.milliseconds = milliseconds
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def perf_counter(self) -> float:
+        return self.seconds
+
+
+class Worker(Embedder):
+    """Takes as long as it is told, by that clock; the machine slows down by a quarter from call to call."""
+
+    def __init__(self, clock: Clock, milliseconds: float) -> None:
+        self.runtime, self.spec, self.dim, self.threads = "work", SPEC, 1, 1
+        self.clock, self.milliseconds, self.calls = clock, milliseconds, 0
 
     def __call__(self, batch: Batch) -> Embeddings:
-        import time
-
-        end = time.perf_counter() + self.milliseconds / 1e3 * len(batch)
-        while time.perf_counter() < end:
-            pass
+        self.calls += 1
+        self.clock.seconds += self.milliseconds * 1.25**self.calls / 1e3 * len(batch)
         return np.zeros((len(batch), 1), dtype=np.float32)
 
 
-def test_latency_gives_median_spread_and_ratio() -> None:
-    found = measure_latency({"slow": Sleeper(2), "fast": Sleeper(1)}, reference="slow", batches=(1, 2), rounds=9)
+def test_latency_gives_median_spread_and_a_ratio_that_drift_does_not_touch(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("veriquant.deploy.latency.time", clock)
+    workers = {"slow": Worker(clock, 2.0), "fast": Worker(clock, 1.0)}
+    found = measure_latency(workers, reference="slow", batches=(1, 2), rounds=9, warmup=2)
     fast, slow = found["fast"][0], found["slow"][0]
-    assert 1 <= fast.p10_ms <= fast.median_ms <= fast.p90_ms
+    assert fast.median_ms == pytest.approx(1.25**7)
+    assert fast.p10_ms < fast.median_ms < fast.p90_ms
     assert slow.ratio_to_reference is None
-    assert fast.ratio_to_reference == pytest.approx(0.5, abs=0.15)
-    assert fast.ratio_ci95 is not None
-    assert fast.ratio_ci95[0] <= fast.ratio_to_reference <= fast.ratio_ci95[1]
+    assert fast.ratio_to_reference == pytest.approx(0.5)
+    assert fast.ratio_ci95 == pytest.approx((0.5, 0.5))
     assert [row.batch for row in found["fast"]] == [1, 2]
+    assert workers["fast"].calls == 2 * (2 + 9)
 
 
 def test_inspection_counts_what_is_there() -> None:
