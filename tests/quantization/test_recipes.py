@@ -87,6 +87,15 @@ def test_int8_is_laid_out_for_the_runtime_that_it_is_for(runtime: str) -> None:
     assert mean_cosine(embeddings_of(content, batch), embedder(batch)) > 0.98
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_int8_never_chooses_weights_that_could_saturate(monkeypatch: pytest.MonkeyPatch, exact: bool) -> None:
+    monkeypatch.setattr("veriquant.quantization.int8.has_integer_dot_product", lambda: exact)
+    made = load_recipe("int8").apply(network(hard_model("inside", uneven=1.5)), pictures(40))
+    note = next(note for note in made.notes if note.startswith("kernels "))
+    assert note.startswith(("kernels U8S8 with weights scaled pair by pair,", "kernels U8U8,"))
+    assert ("U8S8: cosine" in note) != exact
+
+
 def test_int8_says_for_which_runtimes_it_knows_kernels() -> None:
     with pytest.raises(VeriQuantError, match="no kernels of pytorch; there are: onnxruntime, openvino"):
         load_recipe("int8").apply(network(hard_model()), pictures(8), Target("pytorch"))
