@@ -13,6 +13,13 @@ Batch = npt.NDArray[np.float32]
 Embeddings = npt.NDArray[np.float32]
 
 
+def filled(batch: Batch, fixed: int | None) -> Batch:
+    """Return `batch` filled up with zeros to the fixed batch size of a network; None: as it is."""
+    if fixed is None or len(batch) >= fixed:
+        return batch
+    return np.concatenate([batch, np.zeros((fixed - len(batch), *batch.shape[1:]), dtype=batch.dtype)])
+
+
 class Embedder(ABC):
     """A network loaded in a runtime: call it with a float32 batch shaped by `spec`, get float32 (n, dim) embeddings.
 

@@ -17,6 +17,8 @@ Array = npt.NDArray[Any]
 
 #: Opset that the quantized files are written in: per-channel DequantizeLinear (13) and all later float operators.
 OPSET = 17
+#: Operators that multiply by a weight.
+WEIGHTED = ("Conv", "Gemm", "MatMul")
 #: Separates the name of an operation of the user's network from the parts it was rewritten into.
 PART = "::"
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import NodeProto
 
-from veriquant.deploy.graph import Graph, attribute
+from veriquant.deploy.graph import WEIGHTED, Graph, attribute
 from veriquant.results import Layer
 
 #: Operators that take no part in the arithmetic: they move or view data, or change its type.
 _SILENT = ("Identity", "Reshape", "Flatten", "Shape", "Gather", "Unsqueeze", "Squeeze", "Cast", "Constant", "Slice")
-_WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 Shapes = dict[str, tuple[int | None, ...]]
 
@@ -55,7 +54,7 @@ def inspect_graph(graph: Graph) -> NetworkInfo:
             )
         )
         weight = graph.weight(node)
-        if node.op_type in _WEIGHTED and weight is not None:
+        if node.op_type in WEIGHTED and weight is not None:
             spans[node.name] = (float(weight.min()), float(weight.max()))
         outputs[node.name] = shapes.get(node.output[0], ())
     return NetworkInfo(
@@ -70,7 +69,7 @@ def inspect_graph(graph: Graph) -> NetworkInfo:
 def _macs(graph: Graph, node: NodeProto, shapes: Shapes) -> int:
     weight = graph.weight(node)
     output = shapes.get(node.output[0])
-    if node.op_type not in _WEIGHTED or weight is None or output is None:
+    if node.op_type not in WEIGHTED or weight is None or output is None:
         return 0
     positions = [length or 1 for length in output[1:]]
     if node.op_type == "Conv":

@@ -59,9 +59,7 @@ def measure_latency(
 
 
 def _pixels(embedder: Embedder, batch: int, generator: np.random.Generator) -> Batch:
-    height, width = embedder.spec.size
-    shape = (batch, 3, height, width) if embedder.spec.layout == "NCHW" else (batch, height, width, 3)
-    pixels = generator.integers(0, 256, shape).astype(np.float32)
+    pixels = generator.integers(0, 256, embedder.spec.batch_shape(batch)).astype(np.float32)
     return (pixels - np.float32(embedder.spec.mean[0])) / np.float32(embedder.spec.std[0])
 
 

@@ -51,9 +51,7 @@ def profile(onnx: bytes, spec: InputSpec, *, threads: int = 1, runs: int = 20) -
             raise VeriQuantError(f"ONNX Runtime cannot load the network: {str(error).splitlines()[0]}") from error
         entry = session.get_inputs()[0]
         count = entry.shape[0] if isinstance(entry.shape[0], int) else 1
-        height, width = spec.size
-        shape = (count, 3, height, width) if spec.layout == "NCHW" else (count, height, width, 3)
-        pixels = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        pixels = np.random.default_rng(0).standard_normal(spec.batch_shape(count)).astype(np.float32)
         for _ in range(runs):
             session.run(None, {entry.name: pixels})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

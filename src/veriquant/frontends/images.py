@@ -225,9 +225,7 @@ def _batches(
 
 
 def _empty(count: int, spec: InputSpec) -> Batch:
-    height, width = spec.size
-    shape = (count, 3, height, width) if spec.layout == "NCHW" else (count, height, width, 3)
-    return np.empty(shape, dtype=np.float32)
+    return np.empty(spec.batch_shape(count), dtype=np.float32)
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, bool]:

@@ -25,6 +25,11 @@ class InputSpec(BaseModel):
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     origin: str = ""
 
+    def batch_shape(self, count: int) -> tuple[int, int, int, int]:
+        """Return the shape of a batch of `count` images in this layout."""
+        height, width = self.size
+        return (count, 3, height, width) if self.layout == "NCHW" else (count, height, width, 3)
+
 
 ARCFACE = InputSpec(origin="ArcFace convention: RGB 112×112, (x−127.5)/127.5")
 ARCFACE_128 = InputSpec(std=(128.0, 128.0, 128.0), origin="ArcFace convention: RGB 112×112, (x−127.5)/128")

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from veriquant.data.calibration import Calibration
 from veriquant.deploy.environment import has_integer_dot_product, instruction_sets
-from veriquant.deploy.graph import Array, Graph, operation
+from veriquant.deploy.graph import WEIGHTED, Array, Graph, operation
 from veriquant.deploy.latency import measure_latency
 from veriquant.deploy.runtimes import open_embedder
 from veriquant.errors import VeriQuantError
@@ -37,7 +37,7 @@ from veriquant.quantization.qdq import Kernels, insert_qdq
 from veriquant.quantization.ranges import RULES, Range, collect_histograms
 from veriquant.quantization.reference import check_equal
 from veriquant.quantization.rewrites import fold_batchnorm, fold_constants, merge_clips, rewrite_prelu
-from veriquant.quantization.sensitivity import FUSED, WEIGHTED, operation_errors, operations
+from veriquant.quantization.sensitivity import FUSED, operation_errors, operations
 from veriquant.results import Latency
 
 _KERNELS = {
@@ -272,28 +272,31 @@ def _errors(work: _Work) -> dict[str, float]:
 
 
 def _keep_worst_in_float(work: _Work, built: _Built, errors: Mapping[str, float]) -> _Built:
-    """Leave the fewest of the worst operations in floating point that reach the target, found by bisection."""
+    """Leave the fewest of the worst operations in floating point that reach the target: by doubling, then by halves."""
     worst = sorted(errors, key=lambda name: -errors[name])
     limit = int(len(worst) * work.settings.most_in_float)
-    best, low, high = built, 0, limit
-    reached = False
-    while low < high:
-        count = (low + high) // 2 if reached or high < limit else min(2 * low + 2, limit)
-        tried = _build(work, built.kernels, worst[:count])
+    best, failing = built, 0
+    passing: _Built | None = None
+    while passing is None and failing < limit:
+        tried = _build(work, built.kernels, worst[: min(2 * failing + 2, limit)])
         if tried.cosine >= work.settings.target_cosine:
-            best, high, reached = tried, count, True
+            passing = tried
         else:
-            low = count + (1 if reached or count == limit else 0)
-            if not reached and tried.cosine > best.cosine:
-                best = tried
-            if not reached and count == limit:
-                break
-    if not reached:
+            failing = len(tried.kept)
+            best = max(best, tried, key=lambda one: one.cosine)
+    if passing is None:
         work.notes.append(
             f"the target cosine of {work.settings.target_cosine} was not reached with {limit} of {len(worst)} "
             f"operations in floating point: {best.cosine:.4f} is the best found"
         )
-    return best
+        return best
+    while len(passing.kept) - failing > 1:
+        tried = _build(work, built.kernels, worst[: (failing + len(passing.kept)) // 2])
+        if tried.cosine >= work.settings.target_cosine:
+            passing = tried
+        else:
+            failing = len(tried.kept)
+    return passing
 
 
 def _why_kept(name: str, errors: Mapping[str, float]) -> str:

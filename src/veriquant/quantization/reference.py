@@ -46,9 +46,7 @@ def rewritten(network: Network) -> tuple[Graph, list[str]]:
 
 def check_equal(network: Network, graph: Graph) -> None:
     """Raise `VeriQuantError` unless `graph` gives the network's own embeddings of random images."""
-    height, width = network.spec.size
-    shape = (2, 3, height, width) if network.spec.layout == "NCHW" else (2, height, width, 3)
-    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
+    pixels = np.random.default_rng(0).integers(0, 256, network.spec.batch_shape(2)).astype(np.float32)
     inputs = ((pixels - 127.5) / 127.5).astype(np.float32) if max(network.spec.std) > 1 else pixels
     before = embeddings_of(network.onnx, inputs)
     after = embeddings_of(graph.to_bytes(), inputs)

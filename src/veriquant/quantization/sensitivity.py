@@ -15,14 +15,13 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
-from veriquant.deploy.graph import Array, Graph, attribute, operation
+from veriquant.deploy.graph import WEIGHTED, Array, Graph, attribute, operation
 from veriquant.progress import track
 from veriquant.quantization.activations import embeddings_of
 from veriquant.quantization.ranges import Range
 
 #: Operators that every kernel applies on the way out: a quantizer stands after them, not between.
 FUSED = ("Relu", "Clip")
-WEIGHTED = ("Conv", "Gemm", "MatMul")
 _LEVELS = 255
 
 

@@ -42,10 +42,11 @@ def _run(network: Network, settings: DynamicSettings, calibration: Any, target: 
             f"{network.source}: ONNX Runtime cannot load what its own dynamic quantization wrote "
             f"({str(error).splitlines()[0][:200]}); use int8 or int8-static"
         ) from error
-    produced = {node.name.removesuffix("_quant") for node in onnx.load_model_from_string(content).graph.node}
+    written = onnx.load_model_from_string(content).graph.node
+    produced = {node.name.removesuffix("_quant") for node in written}
     integer = {
         node.name.removesuffix("_quant")
-        for node in onnx.load_model_from_string(content).graph.node
+        for node in written
         if node.op_type in ("ConvInteger", "MatMulInteger", "DynamicQuantizeLSTM", "QAttention")
     }
     kept = {node.name: "no dynamic kernel" for node in graph.nodes if node.name in produced - integer}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime as ort
 
-from veriquant.deploy.embedder import Batch, Embedder, Embeddings
+from veriquant.deploy.embedder import Batch, Embedder, Embeddings, filled
 from veriquant.deploy.runtimes.runtime import RUNTIMES, Loaded, Runtime
 from veriquant.errors import VeriQuantError
 
@@ -35,9 +35,7 @@ class OnnxRuntimeEmbedder(Embedder):
     def __call__(self, batch: Batch) -> Embeddings:
         """Return the embeddings of `batch`, float32 (n, dim)."""
         count = len(batch)
-        if self.max_batch is not None and count < self.max_batch:
-            padding = np.zeros((self.max_batch - count, *batch.shape[1:]), dtype=batch.dtype)
-            batch = np.concatenate([batch, padding])
+        batch = filled(batch, self.max_batch)
         try:
             output = self._session.run(None, {self._input: batch})[0]
         except Exception as error:  # as above

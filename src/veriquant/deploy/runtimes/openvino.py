@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from veriquant.deploy.embedder import Batch, Embedder, Embeddings
+from veriquant.deploy.embedder import Batch, Embedder, Embeddings, filled
 from veriquant.deploy.runtimes.runtime import RUNTIMES, Loaded, Runtime
 from veriquant.errors import VeriQuantError
 
@@ -41,9 +41,7 @@ class OpenVinoEmbedder(Embedder):
     def __call__(self, batch: Batch) -> Embeddings:
         """Return the embeddings of `batch`, float32 (n, dim)."""
         count = len(batch)
-        if self.max_batch is not None and count < self.max_batch:
-            padding = np.zeros((self.max_batch - count, *batch.shape[1:]), dtype=batch.dtype)
-            batch = np.concatenate([batch, padding])
+        batch = filled(batch, self.max_batch)
         self._request.infer([batch], share_inputs=True)
         output = self._request.get_output_tensor(0).data
         embeddings: Embeddings = np.array(output[:count], dtype=np.float32)

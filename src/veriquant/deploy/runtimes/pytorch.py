@@ -23,9 +23,7 @@ class TorchEmbedder(Embedder):
         self._module = copy.deepcopy(loaded.module).eval()
         self.spec = loaded.spec
         self.threads = loaded.threads
-        height, width = loaded.spec.size
-        shape = (1, 3, height, width) if loaded.spec.layout == "NCHW" else (1, height, width, 3)
-        self.dim = int(self(np.zeros(shape, dtype=np.float32)).shape[1])
+        self.dim = int(self(np.zeros(loaded.spec.batch_shape(1), dtype=np.float32)).shape[1])
 
     def __call__(self, batch: Batch) -> Embeddings:
         """Return the embeddings of `batch`, float32 (n, dim)."""

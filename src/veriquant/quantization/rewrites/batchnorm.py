@@ -61,13 +61,9 @@ def _into_producer(graph: Graph, node: NodeProto, scale: Array, shift: Array) ->
     along[axis] = -1
     graph.set_weight(producer, 1, weight * scale.reshape(along))
     graph.set_weight(producer, 2, (0.0 if bias is None else bias) * scale + shift)
-    _rename_output(producer, node.output[0])
+    producer.output[0] = node.output[0]
     graph.replace(node, [])
     return True
-
-
-def _rename_output(producer: NodeProto, name: str) -> None:
-    producer.output[0] = name
 
 
 def _as_convolution(graph: Graph, node: NodeProto, scale: Array, shift: Array) -> bool:
