@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from small_world import lfw_folder, photos, tiny_network
+
+Draw = Callable[..., bytes]
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +20,29 @@ def real() -> Path:
     if not where:
         pytest.skip("VERIQUANT_REAL is not set: the real networks and data are not here")
     return Path(where)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny.onnx, lfw/ and photos/."""
+    folder = tmp_path_factory.mktemp("world")
+    tiny_network(folder / "tiny.onnx")
+    lfw_folder(folder / "lfw")
+    photos(folder / "photos")
+    return folder
+
+
+@pytest.fixture
+def draw() -> Draw:
+    """Draw a small picture that differs with its seed; write it where a path is given; return the encoded bytes."""
+
+    def draw(seed: int, path: Path | None = None, size: tuple[int, int] = (16, 16), kind: str = "JPEG") -> bytes:
+        coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(coarse).resize((size[1], size[0])).save(buffer, kind)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(buffer.getvalue())
+        return buffer.getvalue()
+
+    return draw
