@@ -7,7 +7,7 @@ import onnx
 import pytest
 from quantization_networks import hard_model, inputs, network, pictures
 
-from veriquant.deploy.graph import Graph
+from veriquant.onnxgraph.graph import Graph
 from veriquant.deploy.runtimes import open_embedder
 from veriquant.errors import VeriQuantError
 from veriquant.networks.onnx_file import read_stamp
@@ -15,7 +15,7 @@ from veriquant.quantization import METHODS, Target
 from veriquant.quantization.activations import embeddings_of
 from veriquant.quantization.int8 import mean_cosine
 from veriquant.quantization.qdq import Kernels, insert_qdq
-from veriquant.quantization.rewrites import fold_batchnorm
+from veriquant.onnxgraph.rewrites import fold_batchnorm
 from veriquant.recipes import load_recipe, shipped_recipes
 
 #: The least mean cosine to full precision that each recipe must keep on the hard network of these tests.

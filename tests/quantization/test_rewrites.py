@@ -6,11 +6,11 @@ import pytest
 from onnx import helper
 from quantization_networks import hard_model, inputs, network, pictures
 
-from veriquant.deploy.graph import Graph
+from veriquant.onnxgraph.graph import Graph
 from veriquant.quantization.activations import embeddings_of
 from veriquant.quantization.equalise import equalise
 from veriquant.quantization.reference import check_equal
-from veriquant.quantization.rewrites import fold_batchnorm, merge_clips, rewrite_prelu
+from veriquant.onnxgraph.rewrites import fold_batchnorm, merge_clips, rewrite_prelu
 
 
 def kinds(graph: Graph) -> list[str]:

@@ -11,7 +11,8 @@ from veriquant.cli.app import app
 from veriquant.cli.screen import Input, literal, parse_input, say, table
 
 if TYPE_CHECKING:
-    from veriquant.deploy import NetworkInfo, Profile
+    from veriquant.deploy import Profile
+    from veriquant.onnxgraph import NetworkInfo
     from veriquant.deploy.profiling import Cost
     from veriquant.networks import Network
 
@@ -39,7 +40,7 @@ def inspect(
     The column '8 bit' tells which operations an INT8 recipe would quantize: those with weights. Which of them cannot
     bear it only calibration images can tell; the recipe int8 finds out and says so.
     """  # noqa: D301
-    from veriquant.deploy import inspect_onnx
+    from veriquant.onnxgraph import inspect_onnx
     from veriquant.deploy import profile as measure
     from veriquant.networks import load_network
 

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from onnx import load_model_from_string
 
 from veriquant.data.calibration import Calibration
-from veriquant.deploy.graph import Array, Graph
+from veriquant.onnxgraph.graph import Array, Graph
 from veriquant.frontends.images import image_batches
 from veriquant.networks.network import Network
 

@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 from onnx import helper
 
-from veriquant.deploy.graph import PART, Graph
+from veriquant.onnxgraph.graph import PART, Graph
 
 _SEIZED = ("Conv", "ConvTranspose", "Gemm")
 _LOOKED_THROUGH = ("Relu", "Clip")

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from veriquant.data.calibration import Calibration
 from veriquant.deploy.environment import has_integer_dot_product, instruction_sets
-from veriquant.deploy.graph import WEIGHTED, Array, Graph, operation
+from veriquant.onnxgraph.graph import WEIGHTED, Array, Graph, operation
 from veriquant.deploy.latency import measure_latency
 from veriquant.deploy.runtimes import open_embedder
 from veriquant.errors import VeriQuantError
@@ -36,7 +36,7 @@ from veriquant.quantization.method import METHODS, Method, Quantized, Settings, 
 from veriquant.quantization.qdq import Kernels, insert_qdq
 from veriquant.quantization.ranges import RULES, Range, collect_histograms
 from veriquant.quantization.reference import check_equal
-from veriquant.quantization.rewrites import fold_batchnorm, fold_constants, merge_clips, rewrite_prelu
+from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants, merge_clips, rewrite_prelu
 from veriquant.quantization.sensitivity import FUSED, operation_errors, operations
 from veriquant.results import Latency
 

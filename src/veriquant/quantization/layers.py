@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from veriquant.deploy.graph import Graph, operation
-from veriquant.deploy.inspection import inspect_onnx
+from veriquant.onnxgraph.graph import Graph, operation
+from veriquant.onnxgraph.inspection import inspect_onnx
 from veriquant.results import Layer
 
 

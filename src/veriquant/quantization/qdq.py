@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from veriquant.deploy.graph import Graph
+from veriquant.onnxgraph.graph import Graph
 from veriquant.quantization.float_islands import hold_in_float
 from veriquant.quantization.ranges import Range
 from veriquant.quantization.saturation import paired_scales

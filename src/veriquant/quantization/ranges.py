@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from veriquant.deploy.graph import Graph
+from veriquant.onnxgraph.graph import Graph
 from veriquant.quantization.activations import watch
 
 BINS = 2048

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from veriquant.deploy.graph import Array, Graph, attribute, groups
+from veriquant.onnxgraph.graph import Array, Graph, attribute, groups
 
 _GREATEST = 127
 _PAIR = 127

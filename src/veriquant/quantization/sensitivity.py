@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
-from veriquant.deploy.graph import WEIGHTED, Array, Graph, attribute, operation
+from veriquant.onnxgraph.graph import WEIGHTED, Array, Graph, attribute, operation
 from veriquant.progress import track
 from veriquant.quantization.activations import embeddings_of
 from veriquant.quantization.ranges import Range

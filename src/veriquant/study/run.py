@@ -22,7 +22,6 @@ from veriquant.deploy import (
     RUNTIMES,
     Embedder,
     choose_runtime,
-    inspect_onnx,
     instruction_sets,
     machine,
     measure_latency,
@@ -39,6 +38,7 @@ from veriquant.metrics import Options
 from veriquant.metrics.difference import margin_of
 from veriquant.networks import Network, load_network
 from veriquant.networks.network import network_digest
+from veriquant.onnxgraph import inspect_onnx
 from veriquant.progress import bar
 from veriquant.quantization import Target
 from veriquant.recipes import Recipe, load_recipe
@@ -61,6 +61,11 @@ REFERENCE = "fp32"
 #: Images whose embeddings are kept at a time, so that a kill costs seconds and not a whole benchmark.
 BLOCK = 1024
 _RESULTS = "results.json"
+#: The rooms whose source decides what an artefact is.
+_MAKES_ARTEFACTS = (
+    "quantization", "recovery", "allocation", "simulation", "schemes", "onnxgraph", "recipes", "networks", "frontends",
+    "deploy", "results.py",
+)  # fmt: skip
 
 
 def run_study(
@@ -287,7 +292,7 @@ class _Run:
             "calibration": None if calibration is None else calibration.digest,
             "target": [runtime, self.config.threads],
             "instruction_sets": list(instruction_sets()),
-            "code": code_digest("quantization", "recipes", "networks", "frontends", "deploy", "results.py"),
+            "code": code_digest(*_MAKES_ARTEFACTS),
             "versions": versions(),
         }
         what = f"{network.name} · {recipe.name}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto, helper
 
-from veriquant.deploy.graph import PART, Array, Graph, attribute
+from veriquant.onnxgraph.graph import PART, Array, Graph, attribute
 
 
 def fold_batchnorm(graph: Graph) -> int:

@@ -17,8 +17,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto, helper
 
-from veriquant.deploy.graph import PART, Array, Graph
-from veriquant.quantization.rewrites.scaling import scale_inputs, scale_outputs
+from veriquant.onnxgraph.graph import PART, Array, Graph
+from veriquant.onnxgraph.rewrites.scaling import scale_inputs, scale_outputs
 
 
 def rewrite_prelu(graph: Graph) -> int:

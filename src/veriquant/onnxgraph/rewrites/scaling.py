@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto
 
-from veriquant.deploy.graph import Array, Graph, attribute, groups
+from veriquant.onnxgraph.graph import Array, Graph, attribute, groups
 
 
 def scale_outputs(graph: Graph, convolution: NodeProto, factor: Array) -> None:

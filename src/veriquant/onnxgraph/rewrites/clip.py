@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto
 
-from veriquant.deploy.graph import PART, Graph
+from veriquant.onnxgraph.graph import PART, Graph
 
 
 def merge_clips(graph: Graph) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnx import NodeProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from veriquant.deploy.graph import OPSET, Array, Graph
+from veriquant.onnxgraph.graph import OPSET, Array, Graph
 
 #: Results of other operators may differ from call to call, or mean something else than their value.
 _EXCEPT = ("RandomNormal", "RandomUniform", "QuantizeLinear", "DequantizeLinear")

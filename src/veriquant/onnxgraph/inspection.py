@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import NodeProto
 
-from veriquant.deploy.graph import WEIGHTED, Graph, attribute
+from veriquant.onnxgraph.graph import WEIGHTED, Graph, attribute
 from veriquant.results import Layer
 
 #: Operators that take no part in the arithmetic: they move or view data, or change its type.

@@ -1,8 +1,0 @@
-"""Exact rewrites: the same function in operators that runtimes compute faster or can quantize; one file each."""
-
-from veriquant.quantization.rewrites.batchnorm import fold_batchnorm
-from veriquant.quantization.rewrites.clip import merge_clips
-from veriquant.quantization.rewrites.constants import fold_constants
-from veriquant.quantization.rewrites.prelu import rewrite_prelu
-
-__all__ = ["fold_batchnorm", "fold_constants", "merge_clips", "rewrite_prelu"]

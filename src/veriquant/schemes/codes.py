@@ -1,0 +1,48 @@
+"""`Codes`: a tensor as it is stored: an integer code per value, and what a code stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A tensor whose values are drawn from at most 2**bits levels (per channel, where `axis` is given).
+
+    Uniform levels: value = scale · (code − zero_point). A codebook: value = scale · levels[code].
+    """
+
+    values: Tensor
+    """int32, the tensor's shape, each in [0, 2**bits)."""
+    bits: int
+    scale: Tensor
+    """float32, () for the whole tensor or (channels,) along `axis`."""
+    zero_point: Tensor | None = None
+    """int32, shaped as `scale`: the code that stands for zero; None where there is a codebook."""
+    levels: Tensor | None = None
+    """float32, (2**bits,) for all channels or (channels, 2**bits); None where levels are uniform."""
+    axis: int | None = None
+    """The axis of the channels in `values`, or None for one scale."""
+
+    def decode(self) -> Tensor:
+        """Return the values that the codes stand for, float32."""
+        scale = self._along(self.scale)
+        if self.levels is None:
+            assert self.zero_point is not None
+            return scale * (self.values - self._along(self.zero_point)).to(torch.float32)
+        if self.levels.ndim == 1:
+            return scale * self.levels[self.values.long()]
+        assert self.axis is not None
+        rows = self.values.movedim(self.axis, 0)
+        picked = torch.gather(self.levels, 1, rows.reshape(len(rows), -1).long()).reshape(rows.shape)
+        return scale * picked.movedim(0, self.axis)
+
+    def _along(self, value: Tensor) -> Tensor:
+        if value.ndim == 0 or self.axis is None:
+            return value
+        shape = [1] * self.values.ndim
+        shape[self.axis] = -1
+        return value.reshape(shape)

@@ -1,0 +1,52 @@
+"""`Quantizer`: what stands in a simulated network where a tensor is quantized; `Scheme`: a registered way to make one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from veriquant.registry import Registry
+from veriquant.schemes.codes import Codes
+from veriquant.schemes.histogram import Histogram
+
+
+class Quantizer(nn.Module, ABC):
+    """Rounds a tensor to the levels that it was fitted to.
+
+    `bits`: width of a code. `axis`: the tensor's axis of channels, each with levels of its own, or None for one set.
+    Its parameters are buffers (or, where a scheme learns them, parameters) so that a state dict holds them.
+    """
+
+    bits: int
+    axis: int | None
+
+    @abstractmethod
+    def forward(self, values: Tensor) -> Tensor:
+        """Return `values` on their levels, same shape and dtype; the gradient is the straight-through estimator's."""
+
+    @abstractmethod
+    def codes(self, values: Tensor) -> Codes:
+        """Return the same as codes: ``codes(values).decode()`` equals ``forward(values)``."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One registered way to quantize.
+
+    `fit_weight(weight, bits, rule)` fits a weight tensor, float32, output channels first. `fit_activation(histogram,
+    bits, rule)` fits an activation tensor from its histogram; None: the scheme is for weights alone. `rule` names a
+    range rule of `veriquant.schemes.ranges.RULES`; a scheme that has no range ignores it.
+    """
+
+    name: str
+    summary: str
+    source: str
+    widths: range
+    fit_weight: Callable[[Tensor, int, str], Quantizer]
+    fit_activation: Callable[[Histogram, int, str], Quantizer] | None = None
+
+
+SCHEMES: Registry[Scheme] = Registry("quantization scheme")
