@@ -157,6 +157,64 @@ class Layer(Record):
     """Noise-to-signal ratio at the output when this operation alone is quantized; None where not measured."""
 
 
+class GroupChoice(Record):
+    """One quantizer group in an allocation: what it is, what each width does to the embeddings, and what was chosen."""
+
+    name: str
+    operations: list[str]
+    """Operations whose kernels read the group's tensors, in the network's order; the first gives the group its name."""
+    parameters: int
+    macs: int
+    chosen: str
+    """The precision chosen, such as W4A8, or FP32."""
+    sqnr: dict[str, float] = Field(default_factory=dict)
+    """Signal to quantization noise ratio at the output, dB, by precision, with this group alone quantized."""
+    milliseconds: dict[str, float] = Field(default_factory=dict)
+    """Measured time in the runtime by precision, where one was measured."""
+
+
+class AllocationPoint(Record):
+    """One assignment of widths to the whole network, as a point of cost and harm."""
+
+    label: str
+    """'walk', 'optimum', 'fixed W8A8' …, 'chosen'."""
+    relative_bops: float
+    """Bit operations as a share of those at W8A16."""
+    nominal_bytes: float
+    predicted_sqnr: float
+    """From the sum of the groups' noise, dB."""
+    measured_sqnr: float | None = None
+    """With all groups quantized at once, dB; None where it was not run."""
+    score: float | None = None
+    """The task metric of the budget, where there is one and it was evaluated here."""
+
+
+class Allocation(Record):
+    """How a mixed-precision plan came about: the sensitivity list, the curve walked, the point chosen."""
+
+    target: str
+    budget: str
+    search: str
+    metric: str
+    """What the list is sorted by: sqnr, fit, or a task metric."""
+    samples: int
+    groups: list[GroupChoice]
+    front: list[AllocationPoint]
+    """The curve from the highest candidate down, in order of falling cost."""
+    fixed: list[AllocationPoint]
+    """The same width everywhere, for comparison."""
+    chosen: AllocationPoint
+    average_bits: float
+    """Mean width of a weight."""
+    file_bytes: int
+    additivity: str
+    """In plain words, whether the groups' errors add up to the joint one."""
+    rounding: str
+    plan: dict[str, Any]
+    seconds: dict[str, float] = Field(default_factory=dict)
+    """Time by phase: sensitivity, search, rounding."""
+
+
 class Variant(Record):
     """One network under one recipe: the artefact, what it costs and what it does on each benchmark."""
 
@@ -173,6 +231,8 @@ class Variant(Record):
     layers: list[Layer] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
     """What a reader must know, in plain words: kernels chosen, tensors left out, saturation seen."""
+    allocation: Allocation | None = None
+    """How its widths were chosen, where a recipe allocated them."""
     latency: list[Latency] = Field(default_factory=list)
     evaluations: dict[str, Evaluation] = Field(default_factory=dict)
     """By benchmark name."""

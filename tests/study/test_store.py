@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from veriquant.errors import VeriQuantError
-from veriquant.study.store import Store, code_digest, locked
+from veriquant.files import code_digest
+from veriquant.study.store import Store, locked
 
 KEY = {"network": "abc", "settings": {"a": 1}}
 

@@ -32,7 +32,7 @@ from veriquant.deploy.embedder import Embeddings
 from veriquant.errors import VeriQuantError
 from veriquant.evaluation import BATCH, Embedded, assess, compare, embed
 from veriquant.evaluation.evaluate import describe_benchmark, describe_network, independent_batch
-from veriquant.files import atomic_path, write_json
+from veriquant.files import atomic_path, code_digest, write_json
 from veriquant.frontends.images import FrontEndStats
 from veriquant.metrics import Options
 from veriquant.metrics.difference import margin_of
@@ -53,7 +53,7 @@ from veriquant.results import (
     Variant,
 )
 from veriquant.study.config import StudyConfig, duplicates, file_name, input_spec, load_study
-from veriquant.study.store import Entry, Store, code_digest, locked
+from veriquant.study.store import Entry, Store, locked
 from veriquant.study.units import Say, Units, to_stderr
 
 #: The recipe that leaves a network as it is: what all others are compared with.

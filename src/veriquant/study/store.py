@@ -15,8 +15,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -141,16 +139,3 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-@cache
-def code_digest(*rooms: str) -> str:
-    """Return a hash of the source of some rooms of the package: results of other code never count as these."""
-    package = Path(__file__).resolve().parents[1]
-    total = hashlib.sha256(version("veriquant").encode())
-    for room in rooms:
-        place = package / room
-        files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
-        for file in files:
-            total.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
-    return total.hexdigest()

@@ -1,0 +1,147 @@
+"""`Fitted`: a simulated network with the levels of every tensor at every width, each fitted once and used again.
+
+A search tries hundreds of plans that share most of their parts. Activation ranges depend on the width alone, and so do
+rounded weights, because every layer is rounded by itself: whatever a plan asks for is stitched from what is there
+(Pandey et al., section 3.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from veriquant.errors import VeriQuantError
+from veriquant.schemes import SCHEMES, AffineQuantizer, Histogram, Quantizer
+from veriquant.simulation.plan import Plan, PlanGroup
+from veriquant.simulation.precision import FLOAT_BITS, FP32, Precision
+from veriquant.simulation.simulation import Simulation
+from veriquant.simulation.steps import Change
+
+Recover = Callable[[str, Quantizer, Tensor], Tensor]
+"""Rounds a weight better than to the nearest: (operation, fitted quantizer, weight) -> weight on the same levels."""
+Correct = Callable[[str, Tensor, Tensor], Tensor]
+"""Corrects a bias for a rounded weight: (operation, bias, rounded weight) -> bias."""
+
+
+@dataclass
+class RoundedWeight:
+    """An operation's weight on its levels, the bias that goes with it, and the quantizer that holds the levels."""
+
+    quantizer: Quantizer
+    weight: Tensor
+    bias: Tensor | None
+
+
+@dataclass
+class Fitted:
+    """The quantizers of a simulation. `histograms`: by tensor, from `observe`."""
+
+    simulation: Simulation
+    histograms: Mapping[str, Histogram]
+    weight_scheme: str = "symmetric"
+    activation_scheme: str = "asymmetric"
+    ranges: str = "mse"
+    recover: Recover | None = None
+    correct: Correct | None = None
+    _activations: dict[tuple[str, int], Quantizer] = field(default_factory=dict, repr=False)
+    _weights: dict[tuple[str, int, str], RoundedWeight] = field(default_factory=dict, repr=False)
+
+    def activation(self, tensor: str, bits: int) -> Quantizer:
+        """Return the quantizer of a tensor at a width."""
+        key = tensor, bits
+        if key not in self._activations:
+            scheme = SCHEMES.get(self.activation_scheme)
+            if scheme.fit_activation is None:
+                raise VeriQuantError(f"scheme {scheme.name!r} is for weights alone; choose another for activations")
+            self._activations[key] = scheme.fit_activation(self.histograms[tensor], bits, self.ranges)
+        return self._activations[key]
+
+    def weight(self, operation: str, bits: int, scheme: str | None = None) -> RoundedWeight:
+        """Return an operation's weight rounded to a width, by `scheme` or the plan's."""
+        name = scheme or self.weight_scheme
+        key = operation, bits, name
+        if key not in self._weights:
+            chosen = SCHEMES.get(name)
+            if bits not in chosen.widths:
+                raise VeriQuantError(
+                    f"scheme {name!r} has no {bits}-bit levels, which {operation} asks for; it goes from "
+                    f"{chosen.widths[0]} to {chosen.widths[-1]} bits"
+                )
+            module = self.simulation.weighted(operation)
+            with torch.no_grad():
+                weight = module.weight.detach()
+                quantizer = chosen.fit_weight(weight, bits, self.ranges)
+                rounded = quantizer(weight)
+            if self.recover is not None and isinstance(quantizer, AffineQuantizer) and bits <= 8:
+                rounded = self.recover(operation, quantizer, weight)
+            bias = None if module.bias is None else module.bias.detach()
+            if self.correct is not None:
+                bias = self.correct(operation, torch.zeros(len(weight)) if bias is None else bias, rounded)
+            self._weights[key] = RoundedWeight(quantizer, like(rounded, weight), bias)
+        return self._weights[key]
+
+    def change(self, precisions: Mapping[str, Precision], schemes: Mapping[str, str] | None = None) -> Change:
+        """Return what stands in the network's way when each named group has a precision; others are left in float."""
+        weights: dict[str, tuple[Tensor, Tensor | None]] = {}
+        activations: dict[str, Quantizer] = {}
+        for name, precision in precisions.items():
+            group = self.simulation.groups[name]
+            if precision.weight_bits < FLOAT_BITS:
+                for operation in group.weights:
+                    rounded = self.weight(operation, precision.weight_bits, (schemes or {}).get(name))
+                    weights[operation] = rounded.weight, rounded.bias
+            if precision.activation_bits < FLOAT_BITS:
+                for tensor in group.activations:
+                    activations[tensor] = self.activation(tensor, precision.activation_bits)
+        return Change(weights, activations)
+
+    def planned(self, plan: Plan) -> Change:
+        """Return what stands in the network's way under a plan."""
+        return self.change(plan.precisions(), {n: g.scheme for n, g in plan.groups.items() if g.scheme is not None})
+
+    def plan(self, precisions: Mapping[str, Precision]) -> Plan:
+        """Return a plan with these settings for an assignment of precisions; a group that is not in it stays float."""
+        groups = {}
+        for name, group in self.simulation.groups.items():
+            precision = precisions.get(name, FP32)
+            weight = precision.weight_bits if precision.weight_bits < FLOAT_BITS else None
+            activation = precision.activation_bits if precision.activation_bits < FLOAT_BITS else None
+            groups[name] = PlanGroup(
+                weight_bits=weight if group.weights else None,
+                activation_bits=activation if group.activations else None,
+                enabled=precision != FP32,
+                weights=list(group.weights),
+                activations=list(group.activations),
+            )
+        simulation = self.simulation
+        return Plan(
+            network=simulation.name,
+            digest=simulation.digest,
+            target=simulation.table.name,
+            weight_scheme=self.weight_scheme,
+            activation_scheme=self.activation_scheme,
+            ranges=self.ranges,
+            groups=groups,
+        )
+
+
+def check_plan(plan: Plan, simulation: Simulation) -> None:
+    """Raise `VeriQuantError` where a plan is of another network: every group must be there, and no other."""
+    ours, theirs = set(simulation.groups), set(plan.groups)
+    unknown, missing = sorted(theirs - ours), sorted(ours - theirs)
+    if unknown or missing:
+        first = f"it names {unknown[0]!r}, which is none" if unknown else f"it does not name {missing[0]!r}"
+        raise VeriQuantError(
+            f"the plan is for another network (made for {plan.network!r}): {first} of the {len(ours)} quantizer groups of "
+            f"{simulation.name} on target {simulation.table.name} ({len(unknown)} unknown, {len(missing)} missing)"
+        )
+
+
+def like(values: Tensor, pattern: Tensor) -> Tensor:
+    """Return `values` laid out in memory as `pattern`: a convolution is fastest with the layout of its input."""
+    if pattern.ndim == 4 and pattern.is_contiguous(memory_format=torch.channels_last):
+        return values.contiguous(memory_format=torch.channels_last)
+    return values.contiguous()
