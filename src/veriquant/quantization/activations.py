@@ -10,9 +10,9 @@ import onnxruntime as ort
 from onnx import load_model_from_string
 
 from veriquant.data.calibration import Calibration
-from veriquant.onnxgraph.graph import Array, Graph
 from veriquant.frontends.images import image_batches
 from veriquant.networks.network import Network
+from veriquant.onnxgraph.graph import Array, Graph
 
 #: Images at a time: all activations of a large network stay within a few hundred megabytes.
 CHUNK = 8

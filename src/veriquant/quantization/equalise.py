@@ -20,8 +20,8 @@ import numpy.typing as npt
 from onnx import NodeProto
 
 from veriquant.onnxgraph.graph import Array, Graph, groups
-from veriquant.quantization.activations import watch
 from veriquant.onnxgraph.rewrites.scaling import input_magnitudes, scale_inputs, scale_outputs
+from veriquant.quantization.activations import watch
 
 _HOMOGENEOUS = ("PRelu", "Relu", "LeakyRelu")
 #: A channel narrower than this share of the widest is treated as that wide: dead channels must not blow up.

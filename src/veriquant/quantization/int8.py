@@ -23,20 +23,18 @@ from pydantic import Field
 
 from veriquant.data.calibration import Calibration
 from veriquant.deploy.environment import has_integer_dot_product, instruction_sets
-from veriquant.onnxgraph.graph import WEIGHTED, Array, Graph, operation
 from veriquant.deploy.latency import measure_latency
 from veriquant.deploy.runtimes import open_embedder
 from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
+from veriquant.onnxgraph.graph import WEIGHTED, Array, Graph, operation
 from veriquant.progress import working
-from veriquant.quantization.activations import embeddings_of, input_batches
-from veriquant.quantization.equalise import equalise
+from veriquant.quantization.activations import embeddings_of
 from veriquant.quantization.layers import quantized_layers
 from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
+from veriquant.quantization.prepare import fit_and_check, prepare
 from veriquant.quantization.qdq import Kernels, insert_qdq
 from veriquant.quantization.ranges import RULES, Range, collect_histograms
-from veriquant.quantization.reference import check_equal
-from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants, merge_clips, rewrite_prelu
 from veriquant.quantization.sensitivity import FUSED, operation_errors, operations
 from veriquant.results import Latency
 
@@ -137,28 +135,14 @@ def _run(network: Network, settings: Int8Settings, calibration: Calibration | No
 
 
 def _prepare(network: Network, settings: Int8Settings, calibration: Calibration, target: Target) -> _Work:
-    images = np.concatenate(list(input_batches(calibration, network, settings.images + settings.check_images, 8)))
-    if len(images) < 2:
-        raise VeriQuantError(
-            f"{calibration.source} gives {len(images)} calibration image; int8 needs at least 2: one to set ranges, "
-            "one to check the result"
-        )
-    share = settings.images / (settings.images + settings.check_images)
-    fitted = min(settings.images, max(1, round(len(images) * share)))
-    fit, check = images[:fitted], images[fitted:]
-    graph = Graph.from_bytes(network.onnx)
-    fold_constants(graph)
-    counts = {"batch normalisations folded": fold_batchnorm(graph), "pairs of Clips merged": merge_clips(graph)}
-    if settings.equalise:
-        with working("equalising channels"):
-            counts["tensors with channels equalised"] = equalise(graph, fit)
+    fit, check = fit_and_check(calibration, network, settings.images, settings.check_images)
     layout = _LAYOUTS[target.runtime]
-    if layout.rewrite_prelu:
-        counts["PReLUs rewritten as convolution and addition"] = rewrite_prelu(graph)
-    check_equal(network, graph)
+    equalisation = "activations" if settings.equalise else "none"
+    prepared = prepare(network, fit, equalisation=equalisation, prelu=layout.rewrite_prelu)
+    graph = prepared.graph
     notes = [f"laid out for the integer kernels of {target.runtime}; another runtime may run this file slower"]
-    notes += [f"ranges by {settings.ranges} over {fitted} of {calibration.note}; {len(check)} others to check"]
-    notes += [f"{count} {what}" for what, count in counts.items() if count]
+    notes += [f"ranges by {settings.ranges} over {len(fit)} of {calibration.note}; {len(check)} others to check"]
+    notes += prepared.notes
     edges = _edges(graph)
     with working("ranges of the activations"):
         ranges = _ranges(graph, fit, settings.ranges, edges)

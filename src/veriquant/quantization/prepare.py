@@ -1,0 +1,64 @@
+"""What every method does to a network before it quantizes: constants, batch norms, equalised channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from veriquant.data.calibration import Calibration
+from veriquant.errors import VeriQuantError
+from veriquant.networks.network import Network
+from veriquant.onnxgraph.graph import Graph
+from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants, merge_clips, rewrite_prelu
+from veriquant.progress import working
+from veriquant.quantization.activations import input_batches
+from veriquant.quantization.equalise import equalise
+from veriquant.quantization.reference import check_equal
+
+Images = npt.NDArray[np.float32]
+
+#: How channels may be equalised: not at all, or by the ranges of their activations (`equalise`).
+EQUALISATIONS = ("none", "activations")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network as it will be quantized: the same function in other operators, and what was done, in plain words."""
+
+    graph: Graph
+    notes: list[str]
+
+
+def prepare(network: Network, fit: Images, *, equalisation: str = "activations", prelu: bool = False) -> Prepared:
+    """Fold, merge and equalise; the result is checked to be the same function.
+
+    `fit`: calibration images, standardised. `equalisation`: one of `EQUALISATIONS`. `prelu`: rewrite every PReLU as a
+    convolution and an addition, for runtimes that have integer kernels for these alone.
+    """
+    graph = Graph.from_bytes(network.onnx)
+    fold_constants(graph)
+    counts = {"batch normalisations folded": fold_batchnorm(graph), "pairs of Clips merged": merge_clips(graph)}
+    if equalisation == "activations":
+        with working("equalising channels"):
+            counts["tensors with channels equalised"] = equalise(graph, fit)
+    if prelu:
+        counts["PReLUs rewritten as convolution and addition"] = rewrite_prelu(graph)
+    check_equal(network, graph)
+    return Prepared(graph, [f"{count} {what}" for what, count in counts.items() if count])
+
+
+def fit_and_check(calibration: Calibration, network: Network, fit: int, check: int) -> tuple[Images, Images]:
+    """Return standardised images to set ranges by and others to check the result on, in the proportion asked for.
+
+    Raises `VeriQuantError` where there are fewer than two: one for each.
+    """
+    images = np.concatenate(list(input_batches(calibration, network, fit + check, 8)))
+    if len(images) < 2:
+        raise VeriQuantError(
+            f"{calibration.source} gives {len(images)} calibration image; at least 2 are needed: one to set ranges, "
+            "one to check the result"
+        )
+    fitted = min(fit, max(1, min(len(images) - 1, round(len(images) * fit / (fit + check)))))
+    return images[:fitted], images[fitted:]
