@@ -1,0 +1,126 @@
+"""`import_onnx`: an ONNX network becomes a PyTorch module whose graph can be taken apart, quantized and trained.
+
+Every operator is one node of PyTorch's graph form wherever that is possible, so that tensors and operations keep the
+names that the user's file gives them. Full precision is float32: constants of other floating types are converted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import NodeProto, numpy_helper
+from torch import fx
+
+from veriquant.errors import VeriQuantError
+from veriquant.onnxgraph.graph import Array, Graph
+from veriquant.simulation.operators import OPERATORS, carriers, kind_of
+from veriquant.simulation.operators.site import Assembly, Site
+
+#: Operators of networks that compute in integers already.
+_QUANTIZED = (
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "DynamicQuantizeLinear",
+    "QLinearConv",
+    "QLinearMatMul",
+    "ConvInteger",
+    "MatMulInteger",
+)
+
+
+def import_onnx(graph: Graph) -> fx.GraphModule:
+    """Return `graph` as a module of float32 arithmetic, in evaluation mode; `graph` stays as it is.
+
+    The module takes the network's input, float32 (n, …), and returns its output, for any n. What leads to no output is
+    left out. The module's nodes carry in `meta`:
+
+    - `operation`: the name of the ONNX node that they stand for, and `operator`, its type;
+    - `kind`: what it is to quantization (`veriquant.simulation.operators.Kind`);
+    - `tensor`: the ONNX tensor that the node computes; the input carries it as well.
+
+    Weights are `Convolution`s and `Product`s, named after their ONNX nodes; slopes, scales and shifts are parameters.
+
+    Raises `VeriQuantError` where the network is quantized already, for operators that cannot be simulated (all of them
+    at once), and for attributes that cannot.
+    """
+    graph = _without_constant_nodes(graph)
+    nodes = _needed(graph)
+    _check(nodes)
+    values = carriers(graph)
+    assembly = Assembly(graph)
+    placeholder = assembly.fx.placeholder("input")
+    placeholder.meta["tensor"] = graph.input
+    assembly.made[graph.input] = placeholder
+    for node in nodes:
+        kind = kind_of(node, graph, values)
+        site = Site(node, assembly, silent=not any(name in values for name in node.input))
+        built = OPERATORS.get(node.op_type).build(site)
+        outputs = [built] if isinstance(built, fx.Node) else list(built)
+        for made in site.nodes:
+            constant = made.op == "get_attr"
+            made.meta |= {"operation": node.name, "operator": node.op_type, "kind": "silent" if constant else kind}
+        for name, made in zip(node.output, outputs, strict=False):
+            if name:
+                made.meta["tensor"] = name
+                assembly.made[name] = made
+        if kind == "weighted" or any(name in assembly.learned for name in node.input):
+            assembly.learned.update(node.output)
+    if graph.output not in assembly.made:
+        raise VeriQuantError(f"the network's output {graph.output!r} does not depend on its input; export it again")
+    assembly.fx.output(assembly.made[graph.output])
+    return fx.GraphModule(assembly.root, assembly.fx, "Imported").eval()
+
+
+def _without_constant_nodes(graph: Graph) -> Graph:
+    """Return a graph whose Constant nodes of every form (lists, single numbers) are constants."""
+    graph = graph.copy()
+    for node in [n for n in graph.nodes if n.op_type == "Constant" and n.domain in ("", "ai.onnx")]:
+        graph.constants[node.output[0]] = _constant(node)
+        graph.replace(node, [])
+    return graph
+
+
+def _constant(node: NodeProto) -> Array:
+    entry = node.attribute[0]
+    if entry.name == "value":
+        value: Array = numpy_helper.to_array(entry.t)
+        return value
+    if entry.name in ("value_int", "value_ints"):
+        return np.array(entry.i if entry.name == "value_int" else entry.ints, dtype=np.int64)
+    if entry.name in ("value_float", "value_floats"):
+        return np.array(entry.f if entry.name == "value_float" else entry.floats, dtype=np.float32)
+    raise VeriQuantError(
+        f"ONNX operator 'Constant' (node {node.name!r}): its attribute {entry.name} cannot be simulated; write "
+        "its value as numbers"
+    )
+
+
+def _needed(graph: Graph) -> list[NodeProto]:
+    """Return the nodes that the output depends on, in order."""
+    wanted, found = {graph.output}, []
+    for node in reversed(graph.nodes):
+        if wanted.intersection(node.output):
+            found.append(node)
+            wanted.update(name for name in node.input if name)
+    return found[::-1]
+
+
+def _check(nodes: list[NodeProto]) -> None:
+    """Raise `VeriQuantError` naming everything among `nodes` that cannot be simulated."""
+    quantized = next((node for node in nodes if node.op_type in _QUANTIZED), None)
+    if quantized is not None:
+        raise VeriQuantError(
+            f"the network is quantized already (operator {quantized.op_type!r}, node {quantized.name!r}); give the "
+            "full-precision network"
+        )
+    unknown: dict[str, str] = {}
+    for node in nodes:
+        ours = node.domain in ("", "ai.onnx")
+        if not ours or node.op_type not in OPERATORS:
+            unknown.setdefault(node.op_type if ours else f"{node.domain}.{node.op_type}", node.name)
+    if unknown:
+        several = len(unknown) > 1
+        listed = ", ".join(f"{operator!r} (node {name!r})" for operator, name in unknown.items())
+        raise VeriQuantError(
+            f"the network uses ONNX operator{'s' * several} {listed}, which cannot be simulated; replace "
+            f"{'them' if several else 'it'} or export the network without; known are: {', '.join(OPERATORS)}"
+        )

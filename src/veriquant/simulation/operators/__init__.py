@@ -1,0 +1,31 @@
+"""The ONNX operators that can be simulated in PyTorch: one table, filled by one file a family."""
+
+from veriquant.simulation.operators import (
+    activations,
+    arithmetic,
+    matrices,
+    moving,
+    normalising,
+    pooling,
+    reducing,
+    resizing,
+    shapes,
+)
+from veriquant.simulation.operators.table import OPERATORS, Kind, Operator, carriers, kind_of
+
+__all__ = [
+    "OPERATORS",
+    "Kind",
+    "Operator",
+    "activations",
+    "arithmetic",
+    "carriers",
+    "kind_of",
+    "matrices",
+    "moving",
+    "normalising",
+    "pooling",
+    "reducing",
+    "resizing",
+    "shapes",
+]
