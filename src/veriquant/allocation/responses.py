@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from veriquant.simulation.fitted import Fitted
+from veriquant.simulation.pool import one_thread_each
 from veriquant.simulation.precision import Precision
 from veriquant.simulation.simulation import as_images
 from veriquant.simulation.steps import Change, Env, Program, Steps
@@ -74,7 +74,7 @@ def responses(
         jobs = [_Job.of(fitted, group, each) for group, each in candidates.items() if each and not done(group)]
         jobs.sort(key=lambda job: job.first)
         state = _State(steps, images, [job.program for job in jobs])
-        with _pool(threads or os.cpu_count() or 1) as pool:
+        with one_thread_each(threads or os.cpu_count() or 1) as pool:
             waiting: list[tuple[_Job, list[Future[Tensor]]]] = []
             for job in jobs:
                 state.advance_to(job.first)
@@ -84,17 +84,6 @@ def responses(
                     yield _collected(*waiting.pop(0))
             for job, futures in waiting:
                 yield _collected(job, futures)
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

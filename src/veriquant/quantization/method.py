@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from veriquant.deploy.embedder import Embedder
+from veriquant.frontends.spec import InputSpec
 from veriquant.networks.network import Network
 from veriquant.registry import Registry
-from veriquant.results import Layer
+from veriquant.results import Allocation, Layer
+from veriquant.simulation.plan import Plan
 
 if TYPE_CHECKING:
     from veriquant.data.calibration import Calibration
@@ -23,11 +28,34 @@ class Settings(BaseModel):
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """Some labelled images, standardised, and what gives their embeddings a score, greater is better."""
+
+    images: npt.NDArray[np.float32]
+    score: Callable[[npt.NDArray[np.float32]], float]
+    metric: str
+
+
+class Judging(Protocol):
+    """Evaluates on a benchmark: a metric of an embedder, or a few of its images with a score for them."""
+
+    def __call__(self, embedder: Embedder, metric: str) -> float:
+        """Return a metric of the whole benchmark, as a fraction."""
+
+    def sample(self, spec: InputSpec, count: int) -> Sampled:
+        """Return about `count` images in comparisons, genuine and impostor alike."""
+
+
+@dataclass(frozen=True)
 class Target:
-    """Where the file will run: methods that measure what they make do so in this runtime, on this many threads."""
+    """Where the file will run: methods that measure what they make do so in this runtime, on this many threads.
+
+    `judge` gives a task metric of an embedder, by name, for methods that are told to keep one.
+    """
 
     runtime: str = "onnxruntime"
     threads: int = 1
+    judge: Judging | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +65,10 @@ class Quantized:
     onnx: bytes = field(repr=False)
     layers: list[Layer]
     notes: list[str]
+    plan: Plan | None = None
+    """The widths of each quantizer group, where the method simulates them."""
+    allocation: Allocation | None = None
+    """How they were chosen, where they were."""
 
 
 Run = Callable[[Network, Any, "Calibration | None", Target], Quantized]

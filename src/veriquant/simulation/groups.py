@@ -44,10 +44,11 @@ def find_groups(module: fx.GraphModule, table: KernelTable) -> dict[str, Group]:
     kernels = _kernels(module, table)
     sets = _Sets()
     for kernel in kernels:
-        sets.join([kernel.name, *(origin.name for origin in _origins(kernel))])
+        # A node is both an operation and the tensor that it makes, which belongs to whoever reads it.
+        sets.join([f"operation {kernel.name}", *(f"tensor {origin.name}" for origin in _origins(kernel))])
     members: dict[str, list[fx.Node]] = {}
     for kernel in kernels:
-        members.setdefault(sets.root(kernel.name), []).append(kernel)
+        members.setdefault(sets.root(f"operation {kernel.name}"), []).append(kernel)
     groups = (_group(nodes, table) for nodes in members.values())
     return {group.name: group for group in groups}
 

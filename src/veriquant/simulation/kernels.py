@@ -63,6 +63,6 @@ TARGETS.add(
         "ONNX Runtime on x86: 8-bit integer kernels (weights stored in 8 or 4 bits) or floating point",
         (FP32, *_precisions("W8A8 W4A8")),
         ("Relu", "Clip"),
-        {name: _X86_FLOAT for name in ("PRelu", "HardSwish", "HardSigmoid", "Tanh", "Softmax", "LayerNormalization")},
+        dict.fromkeys(("PRelu", "HardSwish", "HardSigmoid", "Tanh", "Softmax", "LayerNormalization"), _X86_FLOAT),
     ),
 )

@@ -42,15 +42,14 @@ def import_onnx(graph: Graph) -> fx.GraphModule:
     Raises `VeriQuantError` where the network is quantized already, for operators that cannot be simulated (all of them
     at once), and for attributes that cannot.
     """
-    graph = _without_constant_nodes(graph)
-    nodes = _needed(graph)
-    _check(nodes)
+    graph = _prepared(graph)
+    _check(graph.nodes)
     values = carriers(graph)
     assembly = Assembly(graph)
     placeholder = assembly.fx.placeholder("input")
     placeholder.meta["tensor"] = graph.input
     assembly.made[graph.input] = placeholder
-    for node in nodes:
+    for node in graph.nodes:
         kind = kind_of(node, graph, values)
         site = Site(node, assembly, silent=not any(name in values for name in node.input))
         built = OPERATORS.get(node.op_type).build(site)
@@ -70,12 +69,19 @@ def import_onnx(graph: Graph) -> fx.GraphModule:
     return fx.GraphModule(assembly.root, assembly.fx, "Imported").eval()
 
 
-def _without_constant_nodes(graph: Graph) -> Graph:
-    """Return a graph whose Constant nodes of every form (lists, single numbers) are constants."""
+def _prepared(graph: Graph) -> Graph:
+    """Return the part of `graph` that leads to its output, with Constant nodes of every form among the constants."""
     graph = graph.copy()
-    for node in [n for n in graph.nodes if n.op_type == "Constant" and n.domain in ("", "ai.onnx")]:
-        graph.constants[node.output[0]] = _constant(node)
-        graph.replace(node, [])
+    wanted, found = {graph.output}, []
+    for node in reversed(graph.nodes):
+        if not wanted.intersection(node.output):
+            continue
+        if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+            graph.constants[node.output[0]] = _constant(node)
+        else:
+            found.append(node)
+            wanted.update(name for name in node.input if name)
+    graph.nodes = found[::-1]
     return graph
 
 
@@ -92,16 +98,6 @@ def _constant(node: NodeProto) -> Array:
         f"ONNX operator 'Constant' (node {node.name!r}): its attribute {entry.name} cannot be simulated; write "
         "its value as numbers"
     )
-
-
-def _needed(graph: Graph) -> list[NodeProto]:
-    """Return the nodes that the output depends on, in order."""
-    wanted, found = {graph.output}, []
-    for node in reversed(graph.nodes):
-        if wanted.intersection(node.output):
-            found.append(node)
-            wanted.update(name for name in node.input if name)
-    return found[::-1]
 
 
 def _check(nodes: list[NodeProto]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,7 @@ from veriquant.results import Layer
 from veriquant.simulation.groups import Group, find_groups
 from veriquant.simulation.kernels import TARGETS, KernelTable
 from veriquant.simulation.onnx_import import import_onnx
+from veriquant.simulation.pool import one_thread_each
 from veriquant.simulation.steps import Change, Steps
 from veriquant.simulation.weighted import Weighted
 
@@ -61,12 +63,20 @@ class Simulation:
         return found
 
     def embed(
-        self, images: npt.NDArray[np.float32] | Tensor, change: Change | None = None, *, batch: int = BATCH
+        self, images: npt.NDArray[np.float32] | Tensor, change: Change | None = None, *, threads: int | None = None
     ) -> npt.NDArray[np.float32]:
-        """Return the embeddings of standardised images, (n, …) -> (n, dim), float32, under a change."""
+        """Return the embeddings of standardised images, (n, …) -> (n, dim), float32, under a change.
+
+        `threads`: pieces of a few images at a time, by default one a core.
+        """
         pixels = as_images(images)
-        with torch.inference_mode():
-            parts = [self.steps.run(pixels[i : i + batch], change) for i in range(0, len(pixels), batch)]
+
+        def run(first: int) -> Tensor:
+            with torch.inference_mode():
+                return self.steps.run(pixels[first : first + BATCH], change)
+
+        with one_thread_each(threads or os.cpu_count() or 1) as pool:
+            parts = list(pool.map(run, range(0, len(pixels), BATCH)))
         return np.asarray(torch.cat(parts).float().numpy())
 
 
@@ -110,7 +120,3 @@ def as_images(images: npt.NDArray[np.float32] | Tensor) -> Tensor:
     tensor = torch.as_tensor(images)
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
-
-def chunks(images: Tensor, size: int) -> Iterable[Tensor]:
-    """Yield a batch in pieces of `size` images."""
-    return (images[i : i + size] for i in range(0, len(images), size))

@@ -12,7 +12,7 @@ from onnx import NodeProto, TensorProto
 from torch import Tensor, fx
 
 from veriquant.onnxgraph.graph import Graph, attribute
-from veriquant.simulation.operators.site import Site
+from veriquant.simulation.operators.site import Site, as_tensor
 from veriquant.simulation.operators.table import Kind, importing
 
 Whole = Sequence[int] | Tensor
@@ -210,7 +210,7 @@ def _pad(site: Site) -> fx.Node:
     mode = site.choice("mode", "constant", "constant", "reflect", "edge", "wrap")
     pads = site.whole(1)
     axes = site.whole(3)
-    value = site.needed(2, "number to pad with").item() if site.has(2) else 0.0
+    value = as_tensor(site.needed(2, "number to pad with")).item() if site.has(2) else 0.0
     return site.call(pad, site.value(), pads, axes, mode, value)
 
 

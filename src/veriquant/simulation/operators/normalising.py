@@ -86,3 +86,33 @@ def _layer_norm(site: Site) -> fx.Node:
 def _lp_norm(site: Site) -> fx.Node:
     power = int(site.choice("p", 2, 1, 2))
     return site.call(F.normalize, site.value(), power, int(site.attribute("axis", -1)))
+
+
+class GroupNorm(InstanceNorm):
+    """Groups of channels of every image scaled to mean 0 and variance 1, then `weight` and `bias` of each channel."""
+
+    def __init__(self, groups: int, weight: Tensor, bias: Tensor, epsilon: float) -> None:
+        super().__init__(weight, bias, epsilon)
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised maps."""
+        return F.group_norm(x, self.groups, self.weight, self.bias, self.epsilon)
+
+
+@importing("GroupNormalization", "computing")
+def _group_norm(site: Site) -> fx.Node:
+    groups, shape = int(site.attribute("num_groups")), site.shape()
+    weight, bias = (as_tensor(site.needed(i, name)) for i, name in ((1, "scale"), (2, "shift")))
+    if shape is None or shape[1] != len(weight):
+        raise site.error("its scale is not one number a channel, as it is from opset 21 on")
+    return site.module(GroupNorm(groups, weight, bias, float(site.attribute("epsilon", 1e-5))), site.value())
+
+
+@importing("LRN", "computing")
+def _local_response(site: Site) -> fx.Node:
+    size = int(site.attribute("size"))
+    if size % 2 == 0:
+        raise site.error(f"its attribute size is {size}, and only odd ones can be simulated")
+    alpha, beta, bias = (float(site.attribute(n, d)) for n, d in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
+    return site.call(F.local_response_norm, site.value(), size, alpha, beta, bias)

@@ -29,6 +29,7 @@ def _resize(site: Site) -> fx.Node:
     nearest = str(site.attribute("nearest_mode", "round_prefer_floor")) if mode == "nearest" else ""
     for name in ("antialias", "exclude_outside"):
         site.choice(name, 0, 0)
+    site.choice("keep_aspect_ratio_policy", "stretch", "stretch")
     found = _MODES.get((mode, place, nearest))
     shape = site.shape()
     if found is None or site.attribute("axes") is not None or (shape is not None and len(shape) != 4):

@@ -161,14 +161,14 @@ class Site:
         name = self.node.input[position]
         if name in self._assembly.made:
             return self._assembly.made[name]
-        learned = self.node.input[0] in self._assembly.learned or self.node.input[-1] in self._assembly.learned
+        learned = any(each in self._assembly.learned for each in self.node.input)
         return self._kept(self._assembly.constant(name, learned=learned, fixed=self.silent))
 
     def operand(self, position: int) -> fx.Node | float:
         """Return the fx node of an input, or a plain number where it is one constant number."""
         value = self.constant(position)
         if value is not None and value.size == 1 and value.ndim <= (0 if self.silent else 1):
-            number: float = value.reshape(()).item()
+            number: float = as_tensor(value).item()
             return number
         return self.value(position)
 

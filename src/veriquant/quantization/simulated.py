@@ -1,0 +1,168 @@
+"""What the methods that simulate have in common: settings, a network with fitted quantizers, and the file at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from veriquant.allocation.sensitivity import noise_ratios, sqnr_db
+from veriquant.data.calibration import Calibration
+from veriquant.deploy.pack import pack_planned
+from veriquant.networks.network import Network
+from veriquant.progress import working
+from veriquant.quantization.layers import planned_layers
+from veriquant.quantization.method import Settings
+from veriquant.quantization.prepare import fit_and_check, prepare
+from veriquant.recovery import AdaRound, BiasCorrection, collect_moments
+from veriquant.results import Layer
+from veriquant.schemes import RULES, SCHEMES
+from veriquant.simulation import TARGETS, Costs, Fitted, KernelTable, Plan, Simulation, check_plan, observe, simulate_graph
+from veriquant.simulation.precision import Precision
+from veriquant.simulation.simulation import as_images
+from veriquant.simulation.steps import Change
+
+Equalise = Literal["none", "activations", "weights"]
+Rounding = Literal["nearest", "adaround"]
+
+
+class SimulatedSettings(Settings):
+    """What every simulated method may be told.
+
+    `images` set ranges and sensitivity and round weights; `check_images`, others, measure what comes out. `target`: a
+    kernel table. Schemes and range rules by name. `equalise`: of channels between layers, by the ranges of activations
+    or of weights. `rounding`: of weights, to the nearest level or by AdaRound.
+    """
+
+    images: int = Field(default=128, ge=1)
+    check_images: int = Field(default=64, ge=1)
+    target: str = "generic"
+    weight_scheme: str = "symmetric"
+    activation_scheme: str = "asymmetric"
+    ranges: str = "mse"
+    equalise: Equalise = "activations"
+    rounding: Rounding = "nearest"
+    bias_correction: bool = False
+
+    @field_validator("target")
+    @classmethod
+    def _target(cls, value: str) -> str:
+        return TARGETS.get(value).name
+
+    @field_validator("weight_scheme", "activation_scheme")
+    @classmethod
+    def _scheme(cls, value: str) -> str:
+        return SCHEMES.get(value).name
+
+    @field_validator("ranges")
+    @classmethod
+    def _rule(cls, value: str) -> str:
+        if value not in RULES:
+            raise ValueError(f"there is no such range rule; there are: {', '.join(RULES)}")
+        return value
+
+
+@dataclass
+class Bench:
+    """A simulated network on the bench: fitted on some images, measured on others."""
+
+    network: Network
+    settings: SimulatedSettings
+    simulation: Simulation
+    fitted: Fitted
+    fit: Tensor
+    check: Tensor
+    reference: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    notes: list[str]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def costs(self) -> Costs:
+        """Return what precisions cost in this network."""
+        return Costs(self.simulation)
+
+    def noise(self, precisions: Mapping[str, Precision]) -> float:
+        """Return the mean noise-to-signal ratio of the embeddings of the check images under an assignment."""
+        return self.noise_under(self.fitted.change(precisions))[0]
+
+    def noise_under(self, change: Change) -> tuple[float, float]:
+        """Return mean noise-to-signal ratio and SQNR in dB of the check images' embeddings under a change."""
+        ratios = noise_ratios(self.reference, self.simulation.embed(self.check, change))
+        return float(ratios.mean()), sqnr_db(ratios)
+
+    def plan(self, precisions: Mapping[str, Precision]) -> Plan:
+        """Return an assignment as a plan with these settings."""
+        settings = self.settings
+        return self.fitted.plan(precisions).model_copy(
+            update={
+                "equalise": settings.equalise,
+                "rounding": settings.rounding,
+                "bias_correction": settings.bias_correction,
+            }
+        )
+
+    def file(self, plan: Plan) -> bytes:
+        """Return the ONNX file of the network under a plan, its weights stored in their own bits."""
+        return pack_planned(self.simulation, self.fitted, plan)
+
+    def layers(self, plan: Plan, noise: Mapping[str, float] | None = None) -> list[Layer]:
+        """Return the layers of the user's network under a plan; `noise`: by group, of each quantized alone."""
+        return planned_layers(self.network.onnx, self.simulation, plan, noise or {})
+
+
+def on_the_bench(
+    network: Network, settings: SimulatedSettings, calibration: Calibration, table: KernelTable | None = None
+) -> Bench:
+    """Prepare, simulate and fit a network, for `table` or the target's kernels.
+
+    Raises `VeriQuantError` where the network cannot be simulated, or images are missing.
+    """
+    started = time.perf_counter()
+    fit, check = fit_and_check(calibration, network, settings.images, settings.check_images)
+    table = table or TARGETS.get(settings.target)
+    prepared = prepare(network, fit, equalisation=settings.equalise, prelu="PRelu" not in table.fused)
+    with working("building the simulated network"):
+        simulation = simulate_graph(prepared.graph, network, table)
+    pixels = as_images(fit)
+    fitted = Fitted(
+        simulation,
+        observe(simulation, pixels),
+        weight_scheme=settings.weight_scheme,
+        activation_scheme=settings.activation_scheme,
+        ranges=settings.ranges,
+    )
+    if settings.rounding == "adaround" or settings.bias_correction:
+        moments = collect_moments(simulation, pixels)
+        fitted.recover = AdaRound(moments) if settings.rounding == "adaround" else None
+        fitted.correct = BiasCorrection(moments, simulation) if settings.bias_correction else None
+    checked = as_images(check)
+    notes = [f"target {table.name}: {table.summary}"]
+    notes += [f"ranges by {settings.ranges} over {len(fit)} of {calibration.note}; {len(check)} others to check"]
+    notes += prepared.notes
+    bench = Bench(
+        network, settings, simulation, fitted, pixels, checked, simulation.embed(checked), notes
+    )
+    bench.seconds["preparation"] = time.perf_counter() - started
+    return bench
+
+
+def settings_of(plan: Plan, settings: SimulatedSettings) -> SimulatedSettings:
+    """Return the settings that a plan was made with, all else as in `settings`."""
+    names = ("target", "weight_scheme", "activation_scheme", "ranges", "equalise", "rounding", "bias_correction")
+    return type(settings).model_validate({**settings.model_dump(), **{name: getattr(plan, name) for name in names}})
+
+
+def checked_plan(bench: Bench, plan: Plan) -> Plan:
+    """Return `plan` as it is, if it is one for this network; note where it was made for other weights."""
+    check_plan(plan, bench.simulation)
+    if plan.digest != bench.simulation.digest:
+        bench.notes.append(
+            f"the plan was made for {plan.network} with other weights; its groups are those of this network, so it is used"
+        )
+    return plan
+
