@@ -1,7 +1,7 @@
-"""The integer programme under `optimum`: choose one entry of each group, the least total, within limits on other totals.
+"""The integer programme under `optimum`: one entry of each group, the least total, within limits on other totals.
 
 A multiple-choice knapsack, solved by HiGHS through SciPy. What is added here is numerical: noises span ten orders of
-magnitude, and HiGHS stops at an absolute gap of 1e-6 and lets a row be violated by as much.
+magnitude, while HiGHS stops at an absolute gap of 1e-6 and lets a row be violated by as much.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import csr_array
 
-from veriquant.allocation.limits import TOLERANCE, holds
+from veriquant.allocation.limits import TOLERANCE
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -25,13 +25,13 @@ GAP = 1e-6
 _SCALE = 1e4
 """What the largest coefficient of a row becomes: HiGHS's tolerances of 1e-6 are then 1e-10 of it."""
 _RESCALE = 1e-3
-"""A solution that is this much smaller than what the objective was scaled by is solved for again, scaled by itself."""
-_INFEASIBLE = 2
+"""A total that is this much smaller than what the objective was scaled by is minimised again, scaled by itself."""
+_OPTIMAL, _INFEASIBLE = 0, 2
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """`entries`: for each group the index of its entry, int64 (groups,); `proved`: no other is better by over `GAP`."""
+    """`entries`: the index of each group's entry, int64 (groups,); `proved`: none is better by more than `GAP`."""
 
     entries: Ints
     proved: bool
@@ -46,38 +46,34 @@ class OutOfTimeError(Exception):
 
 
 def choose(owner: Ints, value: Floats, limits: Sequence[tuple[Floats, float]], seconds: float) -> Chosen:
-    """Return the choice of least total `value` whose totals stay within `limits`.
+    """Return the choice of least total `value` whose totals stay within `limits` (to `limits.TOLERANCE`).
 
     `owner`: the group (0 … groups − 1) of every entry, int64 (n,), each group with at least one entry; `value` and the
     weights of each limit: float64 (n,), finite. Raises `NotReachableError` and `OutOfTimeError`.
 
-    Entries are counted from their group's least one, so that what all choices share does not hide differences; entries
-    that alone exceed a limit, or the best total known, are left out; the objective is scaled by the best total known,
-    again and again until that does not fall much more.
+    Everything is counted from the least entry of its group, so that what all choices share hides no difference. Entries
+    that by themselves exceed a limit, or the best total known, are left out. The objective is scaled by the best total
+    known, again for as long as that falls much.
     """
     end = time.monotonic() + seconds
-    groups = int(owner.max()) + 1
-    excess = value - _least(owner, value, groups)[owner]
-    rows = [_row(owner, weights, limit, groups) for weights, limit in limits]
-    allowed = np.all([weights <= 1.0 for weights in rows], axis=0) if rows else np.ones(len(owner), dtype=bool)
-    if len(np.unique(owner[allowed])) < groups:
+    excess = _above_least(owner, value)
+    rows = np.array([_shares(owner, weights, limit) for weights, limit in limits]).reshape(len(limits), len(owner))
+    allowed = np.asarray((rows <= 1).all(axis=0))
+    if len(np.unique(owner[allowed])) <= owner.max():
         raise NotReachableError
-    # Without any limit in the way each group takes its least: the common case of a generous budget needs no solver.
-    free = _greedy(owner, np.where(allowed, excess, np.inf), rows, groups)
-    if all(weights[free].sum() <= 1.0 for weights in rows):
-        return Chosen(free, True)
-    if len(rows) == 1:
-        best = _greedy(owner, np.where(allowed, rows[0], np.inf), [excess], groups)
-        if rows[0][best].sum() > 1.0:
-            raise NotReachableError
-    else:
-        best = _solve(owner, np.sum(rows, axis=0), rows, allowed, limits, end, first=True).entries
+    best = _least_entries(owner, np.where(allowed, excess, np.inf), rows.sum(axis=0))
+    if _within(rows, best):
+        return Chosen(best, True)
+    best = _some_choice(owner, rows, excess, allowed, end)
     while True:
         known = float(excess[best].sum())
-        if known <= 0:
+        if known == 0:
             return Chosen(best, True)
         useful = allowed & (excess <= known * (1 + TOLERANCE))
-        found = _solve(owner, excess / known, rows, useful, limits, end, fallback=best)
+        try:
+            found = _solve(owner, excess / known, rows, useful, end)
+        except OutOfTimeError:
+            return Chosen(best, False)
         reached = float(excess[found.entries].sum())
         if reached < known:
             best = found.entries
@@ -85,70 +81,66 @@ def choose(owner: Ints, value: Floats, limits: Sequence[tuple[Floats, float]], s
             return Chosen(best, found.proved)
 
 
-def _least(owner: Ints, values: Floats, groups: int) -> Floats:
-    least = np.full(groups, np.inf)
+def _above_least(owner: Ints, values: Floats) -> Floats:
+    least = np.full(int(owner.max()) + 1, np.inf)
     np.minimum.at(least, owner, values)
-    return least
+    return np.asarray(values - least[owner])
 
 
-def _row(owner: Ints, weights: Floats, limit: float, groups: int) -> Floats:
-    """Return weights counted from their group's least and divided by what the limit leaves above the sum of those.
-
-    A choice then meets the limit where its entries sum to 1 at most.
-    """
-    least = _least(owner, weights, groups)
-    room = limit + TOLERANCE * abs(limit) - float(least.sum())
-    excess = weights - least[owner]
+def _shares(owner: Ints, weights: Floats, limit: float) -> Floats:
+    """Return what each entry takes of the room that a limit leaves above the least: a choice may take 1 altogether."""
+    above = _above_least(owner, weights)
+    first = np.unique(owner, return_index=True)[1]
+    room = limit + TOLERANCE * abs(limit) - float((weights - above)[first].sum())
     if room > 0:
-        return np.asarray(excess / room)
-    # No room at all: the least of each group is the only choice, if even that.
-    return np.where(excess > 0, np.inf, 0.0 if holds(float(least.sum()), limit) else np.inf)
+        return np.asarray(above / room)
+    return np.where(above > 0, np.inf, 0.0 if room == 0 else np.inf)
 
 
-def _greedy(owner: Ints, first: Floats, then: Sequence[Floats], groups: int) -> Ints:
-    """Return for each group the entry of least `first`, of equal ones that of least sum of `then`."""
-    second = np.sum(then, axis=0) if then else np.zeros(len(owner))
-    order = np.lexsort((second, first, owner))
-    starts = np.searchsorted(owner[order], np.arange(groups))
-    return np.asarray(order[starts], dtype=np.int64)
+def _within(rows: Floats, entries: Ints) -> bool:
+    return bool((rows[:, entries].sum(axis=1) <= 1).all())
 
 
-def _solve(
-    owner: Ints,
-    value: Floats,
-    rows: Sequence[Floats],
-    useful: npt.NDArray[np.bool_],
-    limits: Sequence[tuple[Floats, float]],
-    end: float,
-    *,
-    fallback: Ints | None = None,
-    first: bool = False,
-) -> Chosen:
-    """Solve once, among the `useful` entries; where time runs out without a solution return `fallback`, not proved."""
-    entries = np.flatnonzero(useful)
-    groups, width = owner[entries], len(entries)
-    total = int(owner.max()) + 1
-    matrix = [coo_array((np.ones(width), (groups, np.arange(width))), shape=(total, width))]
-    upper, lower = [np.ones(total)], [np.ones(total)]
-    for row in rows:
-        matrix.append(coo_array(_SCALE * row[entries][None, :]))
-        upper.append(np.array([_SCALE]))
-        lower.append(np.array([-np.inf]))
-    from scipy.sparse import vstack
+def _least_entries(owner: Ints, first: Floats, then: Floats) -> Ints:
+    """Return for each group the entry of least `first`, and of equal ones that of least `then`."""
+    order = np.lexsort((then, first, owner))
+    return np.asarray(order[np.searchsorted(owner[order], np.arange(int(owner.max()) + 1))], dtype=np.int64)
 
+
+def _some_choice(owner: Ints, rows: Floats, excess: Floats, allowed: npt.NDArray[np.bool_], end: float) -> Ints:
+    """Return a choice within the limits: the least of all shares together, or one that is solved for.
+
+    With a single limit the least lies within it.
+    """
+    shares = np.where(allowed, rows.sum(axis=0), np.inf)
+    best = _least_entries(owner, shares, excess)
+    if _within(rows, best):
+        return best
+    return _solve(owner, np.where(allowed, shares, 0.0) / len(rows), rows, allowed, end).entries
+
+
+def _solve(owner: Ints, value: Floats, rows: Floats, useful: npt.NDArray[np.bool_], end: float) -> Chosen:
+    """Solve once, among the `useful` entries, with a `value` of 1 at most."""
+    kept = np.flatnonzero(useful)
+    groups, width = int(owner.max()) + 1, len(kept)
+    one_each = csr_array((np.ones(width), (owner[kept], np.arange(width))), shape=(groups, width))
+    constraints = [LinearConstraint(one_each, 1, 1), LinearConstraint(_SCALE * rows[:, kept], -np.inf, _SCALE)]
     while True:
-        left = end - time.monotonic()
         result = milp(
-            _SCALE * value[entries],
-            integrality=np.ones(width),
+            _SCALE * value[kept],
+            integrality=np.ones(width, dtype=np.int64),
             bounds=Bounds(0, 1),
-            constraints=LinearConstraint(csr_array(vstack(matrix)), np.concatenate(lower), np.concatenate(upper)),
-            options={"mip_rel_gap": GAP, "time_limit": max(left, 0.01)},
+            constraints=constraints,
+            options={"mip_rel_gap": GAP, "time_limit": max(end - time.monotonic(), 0.01)},
         )
         if result.status == _INFEASIBLE:
             raise NotReachableError
         if result.x is None:
-            if fallback is None:
-                raise OutOfTimeError
-            return Chosen(fallback, False)
-        ...
+            raise OutOfTimeError
+        places = _least_entries(owner[kept], -result.x, np.zeros(width))
+        if _within(rows, kept[places]):
+            return Chosen(kept[places], result.status == _OPTIMAL)
+        # Within HiGHS's tolerance but not within ours: this one choice is forbidden, and the rest stands.
+        forbidden = np.zeros((1, width))
+        forbidden[0, places] = 1
+        constraints.append(LinearConstraint(forbidden, -np.inf, groups - 1))

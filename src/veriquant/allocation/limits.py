@@ -44,8 +44,8 @@ def require_reachable(problem: Problem, limits: Mapping[str, float]) -> None:
         least = least_cost(problem, name)
         if not holds(least, limit):
             raise VeriQuantError(
-                f"no assignment meets {name}={figure(name, limit)}: with every group at its cheapest the least possible is "
-                f"{name}={figure(name, least)}; allow at least that, or candidates of fewer bits"
+                f"no assignment meets {name}={figure(name, limit)}: with every group at its cheapest the least "
+                f"possible is {name}={figure(name, least)}; allow at least that, or candidates of fewer bits"
             )
 
 

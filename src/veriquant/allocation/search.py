@@ -221,8 +221,9 @@ def _found(curve: _Curve, position: int | None, last: int, tolerance: float) -> 
     monotone = again is None and (rise is None or rise[2] <= tolerance)
     if again is not None:
         told.append(
-            f"scores are not monotone: position {again[0]} misses the target ({curve.scores[again[0]]:.6g}) and position "
-            f"{again[1]} meets it ({curve.scores[again[1]]:.6g}); the answer was measured, but farther ones may meet it"
+            f"scores are not monotone: position {again[0]} misses the target ({curve.scores[again[0]]:.6g}) and "
+            f"position {again[1]} meets it ({curve.scores[again[1]]:.6g}); the answer was measured, but farther ones "
+            "may meet it"
         )
     elif rise is not None and not monotone:
         told.append(

@@ -24,8 +24,8 @@ class Uniform:
             return f"all {len(self.assignment)} groups have {self.precision}"
         got = sorted(set(self.replaced.values()))
         return (
-            f"{len(self.replaced)} of {len(self.assignment)} groups have no {self.precision} and got the nearest higher "
-            f"one they have ({', '.join(map(str, got))})"
+            f"{len(self.replaced)} of {len(self.assignment)} groups have no {self.precision} and got the nearest "
+            f"higher one they have ({', '.join(map(str, got))})"
         )
 
 
