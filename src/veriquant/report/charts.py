@@ -2,58 +2,20 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
 from veriquant.report import numbers
-from veriquant.report.palette import KEPT, QUANTIZED, Palette
+from veriquant.report.canvas import MARGIN_COLOUR, SHADE, Figure, Look, axis, frame, plain, rounded, shortened
+from veriquant.report.palette import KEPT, QUANTIZED
 from veriquant.report.tables import metric_order
 from veriquant.results import Curve, Difference, Evaluation, Layer, NetworkStudy, ScoreSummary, Variant
 
-Figure = dict[str, Any]
-MARGIN_COLOUR = "#d0342c"
-SHADE = "rgba(128,134,145,0.14)"
 DET_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
 MOST_BARS = 40
 BINS_DRAWN = 120
-
-
-@dataclass(frozen=True)
-class Look:
-    """What all charts share: the variants' looks and what stands under each title."""
-
-    palette: Palette
-    warning: str
-    """Put under every title: the data are synthetic; empty where they are real."""
-
-    def title(self, text: str, context: str) -> Figure:
-        """Return a title with its context, and the warning where there is one."""
-        line = " · ".join(filter(None, [context, self.warning]))
-        return {"text": f"<b>{plain(text)}</b><br><sub>{plain(line)}</sub>", "x": 0, "xref": "paper", "xanchor": "left"}
-
-
-def plain(text: str) -> str:
-    """Make text harmless where Plotly reads markup: tags lose their meaning, template braces too."""
-    return html.escape(text, quote=False).replace("%{", "%\u200b{")
-
-
-def _axis(title: str, **more: Any) -> Figure:
-    return {"title": {"text": title}, "automargin": True, **more}
-
-
-def _layout(title: Figure, xaxis: Figure, yaxis: Figure, height: int = 430, **more: Any) -> Figure:
-    legend = {"orientation": "h", "y": -0.27, "yanchor": "top", "x": 0}
-    margin = {"l": 60, "r": 20, "t": 70, "b": 60}
-    return {"title": title, "xaxis": xaxis, "yaxis": yaxis, "height": height, "legend": legend, "margin": margin} | more
-
-
-def _short(value: float) -> float:
-    """Shorten a float for the page: six significant digits are more than a screen shows."""
-    return float(f"{value:.6g}")
 
 
 def _evaluated(network: NetworkStudy, benchmark: str) -> list[tuple[Variant, Evaluation]]:
@@ -73,12 +35,12 @@ def similarities(network: NetworkStudy, benchmark: str, look: Look) -> Figure | 
         accuracy = evaluation.metrics.get("accuracy")
         if accuracy is not None and accuracy.threshold is not None and shared:
             line = {"color": look.palette.colour(variant.name), "width": 1.5, "dash": "dot"}
-            at = _short(accuracy.threshold)
+            at = rounded(accuracy.threshold)
             shapes.append({"type": "line", "x0": at, "x1": at, "y0": 0, "y1": 1, "yref": "paper", "line": line})
-    layout = _layout(
+    layout = frame(
         look.title("Similarities of genuine and impostor comparisons", f"{network.name} · {benchmark}"),
-        _axis("cosine similarity", range=_span(measured)),
-        _axis("share of comparisons per bin (%)", rangemode="tozero"),
+        axis("cosine similarity", range=_span(measured)),
+        axis("share of comparisons per bin (%)", rangemode="tozero"),
         shapes=shapes,
     )
     return {"data": data, "layout": layout}
@@ -97,8 +59,8 @@ def _histogram(variant: Variant, kind: str, summary: ScoreSummary, look: Look) -
     total = sum(counts) or 1
     return {
         "type": "scatter", "mode": "lines", "name": f"{plain(variant.name)} {kind}",
-        "x": [_short(-1 + width * (start + min(step, len(counts) - start) / 2)) for start, _ in joined],
-        "y": [_short(100 * each / total) for _, each in joined],
+        "x": [rounded(-1 + width * (start + min(step, len(counts) - start) / 2)) for start, _ in joined],
+        "y": [rounded(100 * each / total) for _, each in joined],
         "line": {
             "shape": "hvh", "width": 2, "dash": "solid" if kind == "genuine" else "dash",
             "color": look.palette.colour(variant.name),
@@ -117,7 +79,7 @@ def _span(measured: list[tuple[Variant, Evaluation]]) -> list[float]:
             filled = [i for i, each in enumerate(counts) if each]
             if filled:
                 ends += [-1 + 2 * filled[0] / len(counts), -1 + 2 * (filled[-1] + 1) / len(counts)]
-    return [_short(max(-1.0, min(ends) - 0.03)), _short(min(1.0, max(ends) + 0.03))] if ends else [-1, 1]
+    return [rounded(max(-1.0, min(ends) - 0.03)), rounded(min(1.0, max(ends) + 0.03))] if ends else [-1, 1]
 
 
 def det(network: NetworkStudy, benchmark: str, look: Look) -> Figure | None:
@@ -131,14 +93,14 @@ def det(network: NetworkStudy, benchmark: str, look: Look) -> Figure | None:
         for variant, evaluation in measured
     ]
     lowest_x, lowest_y = _lowest(measured)
-    ticks = {"tickvals": [_short(probit(t)) for t in DET_TICKS], "ticktext": [_percent_tick(t) for t in DET_TICKS]}
+    ticks = {"tickvals": [rounded(probit(t)) for t in DET_TICKS], "ticktext": [_percent_tick(t) for t in DET_TICKS]}
     diagonal = {"type": "line", "x0": probit(1e-6), "y0": probit(1e-6), "x1": 0.6, "y1": 0.6}
     return {
         "data": data,
-        "layout": _layout(
+        "layout": frame(
             look.title("DET curves", f"{network.name} · {benchmark}"),
-            _axis("FMR (%), probit scale", **ticks, range=[_short(probit(lowest_x)), 0.3], zeroline=False),
-            _axis("FNMR (%), probit scale", **ticks, range=[_short(probit(lowest_y)), 0.3], zeroline=False),
+            axis("FMR (%), probit scale", **ticks, range=[rounded(probit(lowest_x)), 0.3], zeroline=False),
+            axis("FNMR (%), probit scale", **ticks, range=[rounded(probit(lowest_y)), 0.3], zeroline=False),
             shapes=[
                 diagonal | {"line": {"color": "#8a909a", "width": 1, "dash": "dot"}},
                 *_unsupported(measured, probit, left=probit(1e-9)),
@@ -159,13 +121,13 @@ def roc(network: NetworkStudy, benchmark: str, look: Look) -> Figure | None:
     ]
     lowest = math.log10(_lowest(measured)[0])
     ticks = [10.0**power for power in range(math.floor(lowest), 1)]
-    axis = {"type": "log", "tickvals": ticks, "ticktext": [_percent_tick(tick) for tick in ticks]}
+    scale = {"type": "log", "tickvals": ticks, "ticktext": [_percent_tick(tick) for tick in ticks]}
     return {
         "data": data,
-        "layout": _layout(
+        "layout": frame(
             look.title("ROC curves", f"{network.name} · {benchmark}"),
-            _axis("FMR (%), logarithmic scale", **axis, range=[_short(lowest), 0]),
-            _axis("TAR = 1 − FNMR (%)"),
+            axis("FMR (%), logarithmic scale", **scale, range=[rounded(lowest), 0]),
+            axis("TAR = 1 − FNMR (%)"),
             shapes=_unsupported(measured, lambda rate: rate, left=1e-12),
             height=470,
         ),
@@ -191,8 +153,8 @@ def _curve(variant: Variant, points: list[Point], look: Look, place: Any) -> Fig
     placed = [place(point) for point in points]
     return {
         "type": "scatter", "mode": "lines", "name": plain(variant.name),
-        "x": [_short(x) for x, _ in placed], "y": [_short(y) for _, y in placed],
-        "customdata": [[_short(each) for each in point] for point in points],
+        "x": [rounded(x) for x, _ in placed], "y": [rounded(y) for _, y in placed],
+        "customdata": [[rounded(each) for each in point] for point in points],
         "line": {
             "color": look.palette.colour(variant.name), "dash": look.palette.dash(variant.name),
             "width": 3 if variant.reference else 2,
@@ -216,7 +178,7 @@ def _unsupported(measured: list[tuple[Variant, Evaluation]], place: Any, left: f
     if impostors <= 3:
         return []
     box = {"type": "rect", "layer": "below", "fillcolor": SHADE, "line": {"width": 0}}
-    return [box | {"yref": "paper", "y0": 0, "y1": 1, "x0": left, "x1": _short(place(3 / impostors))}]
+    return [box | {"yref": "paper", "y0": 0, "y1": 1, "x0": left, "x1": rounded(place(3 / impostors))}]
 
 
 def forest(network: NetworkStudy, benchmark: str, look: Look) -> Figure | None:
@@ -237,11 +199,11 @@ def forest(network: NetworkStudy, benchmark: str, look: Look) -> Figure | None:
     ticks = [numbers.label(n) + ("" if numbers.higher_is_better(n) else " (sign turned)") for n in metrics]
     ticks = [tick + " × 100" if tick == numbers.label("auc") else tick for tick in ticks]
     plotted = len(metrics) * (26 + 22 * len(variants))
-    axis = {"tickvals": [rows[name] for name in metrics], "ticktext": ticks, "zeroline": False}
-    layout = _layout(
+    ticked = {"tickvals": [rows[name] for name in metrics], "ticktext": ticks, "zeroline": False}
+    layout = frame(
         look.title("Difference to the reference, 95 % intervals", f"{network.name} · {benchmark}"),
-        _axis("difference in percentage points: worse ← 0 → better", zeroline=True, zerolinewidth=2),
-        _axis("", **axis, range=[-0.6, len(metrics) - 0.4]),
+        axis("difference in percentage points: worse ← 0 → better", zeroline=True, zerolinewidth=2),
+        axis("", **ticked, range=[-0.6, len(metrics) - 0.4]),
         height=170 + plotted,
         shapes=[_margin_line(-100 * d.margin, rows[d.metric]) for d in {d.metric: d for d in found}.values()],
         legend={"orientation": "h", "y": -60 / plotted, "yanchor": "top", "x": 0},
@@ -259,7 +221,7 @@ def _in_points(difference: Difference) -> bool:
 
 def _margin_line(x: float, row: int) -> Figure:
     line = {"color": MARGIN_COLOUR, "width": 2, "dash": "dash"}
-    return {"type": "line", "x0": _short(x), "x1": _short(x), "y0": row - 0.48, "y1": row + 0.48, "line": line}
+    return {"type": "line", "x0": rounded(x), "x1": rounded(x), "y0": row - 0.48, "y1": row + 0.48, "line": line}
 
 
 def _forest_trace(variant: Variant, found: list[Difference], rows: dict[str, int], offset: float, look: Look) -> Figure:
@@ -268,15 +230,15 @@ def _forest_trace(variant: Variant, found: list[Difference], rows: dict[str, int
         sign = 100.0 if numbers.higher_is_better(each.metric) else -100.0
         value = sign * (each.value or 0.0)
         low, high = sorted(sign * end for end in each.ci95) if each.ci95 else (value, value)
-        values.append(_short(value))
-        plus.append(_short(max(0.0, high - value)))
-        minus.append(_short(max(0.0, value - low)))
+        values.append(rounded(value))
+        plus.append(rounded(max(0.0, high - value)))
+        minus.append(rounded(max(0.0, value - low)))
         figures = numbers.difference(each.metric, each.value, each.ci95)
         texts.append(f"{plain(variant.name)}, {numbers.label(each.metric)}: {figures}<br>{each.verdict}")
     colour = look.palette.colour(variant.name)
     return {
         "type": "scatter", "mode": "markers", "name": plain(variant.name), "x": values,
-        "y": [_short(rows[each.metric] + offset) for each in found],
+        "y": [rounded(rows[each.metric] + offset) for each in found],
         "error_x": {"type": "data", "array": plus, "arrayminus": minus, "color": colour, "thickness": 2, "width": 5},
         "marker": {"color": colour, "size": 10, "symbol": look.palette.symbol(variant.name)},
         "hovertext": texts, "hoverinfo": "text",
@@ -329,8 +291,8 @@ def _trade(
         scale = 100.0 if numbers.is_percent(metric) else 1.0
         colour = look.palette.colour(variant.name)
         trace: Figure = {
-            "type": "scatter", "mode": "markers", "name": plain(variant.name), "x": [_short(x)],
-            "y": [_short(scale * figure.value)],
+            "type": "scatter", "mode": "markers", "name": plain(variant.name), "x": [rounded(x)],
+            "y": [rounded(scale * figure.value)],
             "marker": {"color": colour, "size": 13, "symbol": look.palette.symbol(variant.name)},
             "hovertext": [
                 f"{plain(variant.name)}<br>{text}<br>{numbers.label(metric)} "
@@ -349,10 +311,10 @@ def _trade(
         return None
     what = "Size" if x_title.startswith("size") else "Time"
     name = numbers.label(metric)
-    layout = _layout(
+    layout = frame(
         look.title(f"{what} against {name}", f"{network.name} · {benchmark}"),
-        _axis(x_title, rangemode="tozero"),
-        _axis(f"{name}{numbers.unit(metric)}; bar: 95 % interval"),
+        axis(x_title, rangemode="tozero"),
+        axis(f"{name}{numbers.unit(metric)}; bar: 95 % interval"),
         height=400,
         showlegend=True,
     )
@@ -360,7 +322,7 @@ def _trade(
 
 
 def _reach(up: float, down: float) -> Figure:
-    return {"array": [_short(max(0.0, up))], "arrayminus": [_short(max(0.0, down))]}
+    return {"array": [rounded(max(0.0, up))], "arrayminus": [rounded(max(0.0, down))]}
 
 
 def layer_errors(network: NetworkStudy, variant: Variant, look: Look) -> Figure | None:
@@ -373,13 +335,13 @@ def layer_errors(network: NetworkStudy, variant: Variant, look: Look) -> Figure 
         _bars([each for each in drawn if each.kept_float], "left in floating point", KEPT),
         _bars([each for each in drawn if not each.kept_float], "quantized", QUANTIZED),
     ]
-    names = [plain(_shortened(each.name)) for each in reversed(drawn)]
+    names = [plain(shortened(each.name)) for each in reversed(drawn)]
     more = f", the {MOST_BARS} worst of {len(measured)}" if len(measured) > MOST_BARS else ""
     context = f"{network.name} · {variant.name}"
-    layout = _layout(
+    layout = frame(
         look.title(f"Error at the output when one operation alone is quantized{more}", context),
-        _axis("noise-to-signal ratio (logarithmic scale)", type="log", exponentformat="power", dtick=1),
-        _axis("", categoryorder="array", categoryarray=names, tickfont={"size": 11}),
+        axis("noise-to-signal ratio (logarithmic scale)", type="log", exponentformat="power", dtick=1),
+        axis("", categoryorder="array", categoryarray=names, tickfont={"size": 11}),
         height=150 + 19 * len(drawn),
         legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 1, "xanchor": "right"},
         bargap=0.25,
@@ -387,14 +349,10 @@ def layer_errors(network: NetworkStudy, variant: Variant, look: Look) -> Figure 
     return {"data": [trace for trace in data if trace["x"]], "layout": layout}
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= 42 else f"…{name[-41:]}"
-
-
 def _bars(layers: list[Layer], name: str, colour: str) -> Figure:
     return {
         "type": "bar", "orientation": "h", "name": name, "marker": {"color": colour},
-        "y": [plain(_shortened(each.name)) for each in layers], "x": [_short(each.error or 0) for each in layers],
+        "y": [plain(shortened(each.name)) for each in layers], "x": [rounded(each.error or 0) for each in layers],
         "hovertext": [
             f"{plain(each.name)} ({plain(each.operation)})<br>error {numbers.error_ratio(each.error)}"
             + (f"<br>{plain(each.reason)}" if each.reason else "")

@@ -20,7 +20,7 @@ from veriquant.report.blocks import (
     Tiles,
     Tone,
 )
-from veriquant.report.charts import Figure, Look
+from veriquant.report.canvas import Figure, Look
 from veriquant.report.palette import Palette
 from veriquant.report.recommendation import (
     RULES,
