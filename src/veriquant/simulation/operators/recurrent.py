@@ -70,7 +70,7 @@ def _layer(
     bias = site.needed(3, "bias") if site.has(3) else np.zeros((ways, 2 * weight.shape[1]), np.float32)
     hidden = recurrent.shape[2]
     # Without drawing first weights, which would move the random numbers of the whole process.
-    layer = nn.utils.skip_init(family, weight.shape[2], hidden, bidirectional=ways == 2)
+    layer = family(weight.shape[2], hidden, bidirectional=ways == 2, device="meta").to_empty(device="cpu")
     with torch.no_grad():
         for way, suffix in zip(range(ways), ("", "_reverse"), strict=False):
             halves = np.split(bias[way], 2)

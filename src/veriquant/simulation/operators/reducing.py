@@ -64,28 +64,30 @@ def reduce_log_sum_exp(x: Tensor, axes: Sequence[int] | None, kept: bool) -> Ten
     return x.logsumexp(_axes(x, axes), keepdim=kept)
 
 
-def _reduction(function: Callable[..., Tensor]) -> Build:
+def _reduction(function: Callable[..., Tensor], along_none: Callable[[Tensor], Tensor]) -> Build:
+    """Return how a reduction is built; `along_none` is what it leaves of each value where it reduces no axis."""
+
     def build(site: Site) -> fx.Node:
         axes = site.axes()
         if not axes and site.attribute("noop_with_empty_axes", 0):
-            return site.call(same, site.value())
+            return site.call(along_none, site.value())
         return site.call(function, site.value(), axes or None, bool(site.attribute("keepdims", 1)))
 
     return build
 
 
-for _name, _function in {
-    "ReduceMean": reduce_mean,
-    "ReduceSum": reduce_sum,
-    "ReduceMax": reduce_max,
-    "ReduceMin": reduce_min,
-    "ReduceProd": reduce_product,
-    "ReduceL1": reduce_l1,
-    "ReduceL2": reduce_l2,
-    "ReduceSumSquare": reduce_squares,
-    "ReduceLogSumExp": reduce_log_sum_exp,
-}.items():
-    OPERATORS.add(_name, Operator("computing", _reduction(_function)))
+for _name, _function, _along_none in (
+    ("ReduceMean", reduce_mean, same),
+    ("ReduceSum", reduce_sum, same),
+    ("ReduceMax", reduce_max, same),
+    ("ReduceMin", reduce_min, same),
+    ("ReduceProd", reduce_product, same),
+    ("ReduceL1", reduce_l1, torch.abs),
+    ("ReduceL2", reduce_l2, torch.abs),
+    ("ReduceSumSquare", reduce_squares, torch.square),
+    ("ReduceLogSumExp", reduce_log_sum_exp, same),
+):
+    OPERATORS.add(_name, Operator("computing", _reduction(_function, _along_none)))
 
 
 @importing("Softmax", "computing")

@@ -161,6 +161,8 @@ class Site:
         name = self.node.input[position]
         if name in self._assembly.made:
             return self._assembly.made[name]
+        if name not in self.onnx.constants:
+            raise self.error(f"it reads {name!r}, a further output of an operator of which only the first is simulated")
         learned = any(each in self._assembly.learned for each in self.node.input)
         return self._kept(self._assembly.constant(name, learned=learned, fixed=self.silent))
 
