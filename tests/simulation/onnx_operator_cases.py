@@ -133,6 +133,7 @@ WINDOWS = [
     {"kernel_shape": [3, 2]},
     {"kernel_shape": [3, 3], "strides": [2, 1], "pads": [1, 1, 1, 1]},
     {"kernel_shape": [2, 3], "strides": [2, 2], "pads": [0, 1, 1, 2]},
+    {"kernel_shape": [3, 2], "strides": [1, 2], "pads": [2, 1, 2, 1]},
     {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"},
     {"kernel_shape": [2, 2], "strides": [1, 1], "auto_pad": "SAME_LOWER"},
     {"kernel_shape": [2, 2], "strides": [2, 3], "auto_pad": "VALID"},

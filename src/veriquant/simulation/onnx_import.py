@@ -6,13 +6,15 @@ names that the user's file gives them. Full precision is float32: constants of o
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 from onnx import NodeProto, numpy_helper
 from torch import fx
 
 from veriquant.errors import VeriQuantError
 from veriquant.onnxgraph.graph import Array, Graph
-from veriquant.simulation.operators import OPERATORS, carriers, kind_of
+from veriquant.simulation.operators import OPERATORS, Kind, carriers, kind_of
 from veriquant.simulation.operators.site import Assembly, Site
 
 #: Operators of networks that compute in integers already.
@@ -34,7 +36,8 @@ def import_onnx(graph: Graph) -> fx.GraphModule:
     left out. The module's nodes carry in `meta`:
 
     - `operation`: the name of the ONNX node that they stand for, and `operator`, its type;
-    - `kind`: what it is to quantization (`veriquant.simulation.operators.Kind`);
+    - `kind`: what it is to quantization (`veriquant.simulation.operators.Kind`); the input has none, nor have the parts
+      that arithmetic with several outputs is taken into: nothing is computed there;
     - `tensor`: the ONNX tensor that the node computes; the input carries it as well.
 
     Weights are `Convolution`s and `Product`s, named after their ONNX nodes; slopes, scales and shifts are parameters.
@@ -55,8 +58,7 @@ def import_onnx(graph: Graph) -> fx.GraphModule:
         built = OPERATORS.get(node.op_type).build(site)
         outputs = [built] if isinstance(built, fx.Node) else list(built)
         for made in site.nodes:
-            constant = made.op == "get_attr"
-            made.meta |= {"operation": node.name, "operator": node.op_type, "kind": "silent" if constant else kind}
+            made.meta |= {"operation": node.name, "operator": node.op_type, **_kind(made, kind)}
         for name, made in zip(node.output, outputs, strict=False):
             if name:
                 made.meta["tensor"] = name
@@ -67,6 +69,14 @@ def import_onnx(graph: Graph) -> fx.GraphModule:
         raise VeriQuantError(f"the network's output {graph.output!r} does not depend on its input; export it again")
     assembly.fx.output(assembly.made[graph.output])
     return fx.GraphModule(assembly.root, assembly.fx, "Imported").eval()
+
+
+def _kind(made: fx.Node, kind: Kind) -> dict[str, Kind]:
+    """Return the kind of one fx node of an operator of `kind`, as an entry of its `meta` or none."""
+    if made.op == "get_attr":
+        return {"kind": "silent"}
+    taken = made.target is operator.getitem and kind not in ("passing", "silent")
+    return {} if taken else {"kind": kind}
 
 
 def _prepared(graph: Graph) -> Graph:
@@ -115,7 +125,7 @@ def _check(nodes: list[NodeProto]) -> None:
             unknown.setdefault(node.op_type if ours else f"{node.domain}.{node.op_type}", node.name)
     if unknown:
         several = len(unknown) > 1
-        listed = ", ".join(f"{operator!r} (node {name!r})" for operator, name in unknown.items())
+        listed = ", ".join(f"{kind!r} (node {name!r})" for kind, name in unknown.items())
         raise VeriQuantError(
             f"the network uses ONNX operator{'s' * several} {listed}, which cannot be simulated; replace "
             f"{'them' if several else 'it'} or export the network without; known are: {', '.join(OPERATORS)}"
