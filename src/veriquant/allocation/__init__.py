@@ -1,11 +1,14 @@
-"""Allocation: which quantizer group gets how many bits. Pure functions on a `Problem`."""
+"""Allocation: which quantizer group gets how many bits: the sensitivity list, and what is chosen from it."""
 
 from veriquant.allocation.agreement import Additivity, Agreement, additivity, kendall_tau
 from veriquant.allocation.budget import Budget, CostBudget, TaskBudget, parse_budget, parse_metric
+from veriquant.allocation.fit import fit_noise
 from veriquant.allocation.front import FrontPoint, front, hull
 from veriquant.allocation.optimum import Optimum, cheapest, least_noise
+from veriquant.allocation.pose import pose
 from veriquant.allocation.problem import Assignment, Option, Problem
 from veriquant.allocation.search import SEARCHES, Found, Search
+from veriquant.allocation.sensitivity import Entry, SensitivityList, measure
 from veriquant.allocation.uniform import Uniform, uniform
 from veriquant.allocation.walk import Step, Walk, walk
 
@@ -16,24 +19,29 @@ __all__ = [
     "Assignment",
     "Budget",
     "CostBudget",
+    "Entry",
     "Found",
     "FrontPoint",
     "Optimum",
     "Option",
     "Problem",
     "Search",
+    "SensitivityList",
     "Step",
     "TaskBudget",
     "Uniform",
     "Walk",
     "additivity",
     "cheapest",
+    "fit_noise",
     "front",
     "hull",
     "kendall_tau",
     "least_noise",
+    "measure",
     "parse_budget",
     "parse_metric",
+    "pose",
     "uniform",
     "walk",
 ]

@@ -1,8 +1,8 @@
 """FIT: sensitivity from Fisher information, an estimate from gradients in place of a measurement.
 
-FIT = Σ over weights of Tr(Î)·E[δ²] + Σ over activations of Tr(Î)·E[δ²], with δ a tensor's quantization noise and Î its
-Fisher information (Zandonati et al. 2022, 'FIT: A Metric for Model Sensitivity', equation 8; a rival of SQNR in Pandey et
-al., section 4.2.2). There Î comes from the gradients of a task loss on labelled images. Embeddings have no such loss, so
+FIT = Σ over weights of Tr(Î)·E[δ²] + Σ over activations of Tr(Î)·E[δ²], with δ a tensor's quantization noise and Î
+its Fisher information (Zandonati et al. 2022, 'FIT: A Metric for Model Sensitivity'; a rival of SQNR in Pandey et al.,
+section 4.2.2). There Î comes from the gradients of a task loss on labelled images. Embeddings have no such loss, so
 here the network's output counts as the mean of a Gaussian of unit variance around it: Î is then JᵀJ, with J the
 derivative of the normalised embedding, and Tr(Î) is estimated without labels by random projections of the output
 (Hutchinson). FIT is then a prediction of the noise-to-signal ratio that `sensitivity` measures.

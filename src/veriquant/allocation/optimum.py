@@ -63,8 +63,8 @@ def cheapest(
 ) -> Optimum:
     """Return the assignment of least `cost` whose total noise is at most `noise_limit`, within `limits` on other costs.
 
-    Raises `VeriQuantError` naming the least noise or cost there is where none meets them. Of assignments that cost the
-    same it returns any, not the one of least noise.
+    Of assignments that cost as little it is the one of least noise. Raises `VeriQuantError` naming the least noise or
+    cost there is where none meets them.
     """
     started = time.monotonic()
     limits = limits or {}
@@ -72,8 +72,15 @@ def cheapest(
     require_costs(problem, [cost])
     require_reachable(problem, limits)
     weights = [(table.costs(name), table.room(name, limit)) for name, limit in limits.items()]
-    chosen = _choose(table, table.costs(cost), [(table.noises, noise_limit), *weights], seconds, limits, noise_limit)
-    return _optimum(table, chosen, started)
+    prices = table.costs(cost)
+    chosen = _choose(table, prices, [(table.noises, noise_limit), *weights], seconds, limits, noise_limit)
+    # Groups in which no width costs anything would otherwise be left at any width that the noise allows.
+    least = float(prices[chosen.entries].sum())
+    try:
+        silent = choose(table.owner, table.noises, [(prices, least), *weights], seconds)
+    except OutOfTimeError:
+        return _optimum(table, Chosen(chosen.entries, False), started)
+    return _optimum(table, Chosen(silent.entries, chosen.proved and silent.proved), started)
 
 
 class _Table:

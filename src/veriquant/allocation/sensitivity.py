@@ -1,9 +1,9 @@
 """Phase 1: the sensitivity list: what each quantizer group, quantized alone, does to the embeddings at each width.
 
 By default the measure is the signal to quantization noise ratio at the network's output (Pandey et al., equation 3):
-10·log10 of the mean over images of E[F²] / E[(F − Q(F))²]. It needs no labels. Beside it stands the noise, the mean over
-images of E[(F − Q(F))²] / E[F²], which adds up over groups where their errors are independent: what an integer programme
-sums. A task metric may take the place of SQNR (its images then have labels), or FIT (`fit`).
+10·log10 of the mean over images of E[F²] / E[(F − Q(F))²]. It needs no labels. Beside it stands the noise, the mean
+over images of E[(F − Q(F))²] / E[F²], which adds up over groups where their errors are independent: what an integer
+programme sums. A task metric may take the place of SQNR (its images then have labels), or FIT (`fit`).
 
 The list is kept under the hash of all that it depends on, group by group, so that a killed run goes on and a changed
 weight never meets a stale list.
@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +33,6 @@ from veriquant.progress import bar
 from veriquant.results import Record
 from veriquant.simulation.fitted import Fitted
 from veriquant.simulation.precision import Precision
-from veriquant.simulation.simulation import as_images
 from veriquant.simulation.steps import check_finite
 
 #: A list from other code in these rooms is not this list.
@@ -95,7 +94,7 @@ def noise_ratios(reference: Embeddings, embeddings: Embeddings) -> np.ndarray[An
     full = reference.astype(np.float64)
     noise = np.square(full - embeddings).sum(axis=1)
     signal = np.square(full).sum(axis=1)
-    return np.maximum(noise / np.maximum(signal, np.finfo(np.float64).tiny), _LEAST_NOISE)
+    return np.asarray(np.maximum(noise / np.maximum(signal, np.finfo(np.float64).tiny), _LEAST_NOISE))
 
 
 def sqnr_db(ratios: np.ndarray[Any, np.dtype[np.float64]]) -> float:
@@ -208,7 +207,7 @@ def _key(fitted: Fitted, images: Tensor, asked: Candidates, settings: Mapping[st
             "network": weights.hexdigest(),
             "samples": [samples.hexdigest(), list(images.shape)],
             "histograms": ranges,
-            "target": simulation.table.name,
+            "target": [simulation.table.name, list(simulation.table.fused)],
             "candidates": {group: [str(each) for each in precisions] for group, precisions in asked.items()},
             "settings": dict(settings),
             "metric": metric,

@@ -12,9 +12,9 @@ from veriquant.cli.screen import Input, literal, parse_input, say, table
 
 if TYPE_CHECKING:
     from veriquant.deploy import Profile
-    from veriquant.onnxgraph import NetworkInfo
     from veriquant.deploy.profiling import Cost
     from veriquant.networks import Network
+    from veriquant.onnxgraph import NetworkInfo
 
 _SHOWN = 15
 
@@ -40,9 +40,9 @@ def inspect(
     The column '8 bit' tells which operations an INT8 recipe would quantize: those with weights. Which of them cannot
     bear it only calibration images can tell; the recipe int8 finds out and says so.
     """  # noqa: D301
-    from veriquant.onnxgraph import inspect_onnx
     from veriquant.deploy import profile as measure
     from veriquant.networks import load_network
+    from veriquant.onnxgraph import inspect_onnx
 
     loaded = load_network(network, parse_input(input))
     info = inspect_onnx(loaded.onnx)

@@ -21,11 +21,25 @@ def quantize(
     network: Annotated[str, typer.Argument(help="An .onnx file, FAMILY:CHECKPOINT or a registered name.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.onnx", help="The file to write.")],
     recipe: Annotated[
-        str, typer.Option("--recipe", "-r", help="A name that `veriquant recipes` lists, or a .yaml file.")
-    ] = "int8",
+        str | None,
+        typer.Option("--recipe", "-r", help="A name that `veriquant recipes` lists, or a .yaml file; by default int8."),
+    ] = None,
     calibration: Annotated[
         str | None,
         typer.Option("--calibration", "-c", metavar="DIR", help="A folder of unlabelled images, nested or flat."),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", "-b", help="For mixed: bops=0.5, bytes=1.2MB, latency=0.5x or 'eer<=0.01'."),
+    ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            "--plan", metavar="PLAN.json", help="With --recipe: where its plan is written. Without: the plan to follow."
+        ),
+    ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option("--benchmark", metavar="KIND:PATH", help="What a task budget is evaluated on.")
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value for one of its settings.")
@@ -47,12 +61,17 @@ def quantize(
       veriquant quantize face.onnx --calibration photos -o face-int8.onnx
       veriquant quantize face.onnx --recipe int8-dynamic -o face-dynamic.onnx
       veriquant quantize face.onnx -r int8-static -c photos --set reduce_range=true -o face-static.onnx
+      veriquant quantize face.onnx -r mixed --budget bops=0.5 -c photos --plan plan.json -o face-mixed.onnx
+      veriquant quantize face.onnx -r mixed --budget 'tar@far=1e-3>=0.975' --benchmark lfw:DIR -c photos -o face.onnx
+      veriquant quantize face.onnx --plan plan.json -c photos -o face-mixed.onnx
 
     Some hundred images of the kind that the network will see are enough; they need no labels. What was left in
     floating point, and why, is printed. How much recognition was lost `veriquant evaluate` or a study tells.
     """  # noqa: D301
+    from veriquant.benchmarks import load_benchmark
     from veriquant.deploy.runtimes import RUNTIMES, choose_runtime
     from veriquant.errors import VeriQuantError
+    from veriquant.evaluation.judge import Judge
     from veriquant.files import write_bytes
     from veriquant.networks import load_network
     from veriquant.networks.onnx_file import network_of_onnx
@@ -60,7 +79,15 @@ def quantize(
     from veriquant.recipes import load_recipe
     from veriquant.study.run import calibration_set
 
-    chosen = load_recipe(recipe, overrides=parse_settings(set_ or []))
+    overrides = parse_settings(set_ or [])
+    follows = plan is not None and recipe is None
+    if follows:
+        overrides["plan"] = str(plan)
+    if budget is not None:
+        overrides["budget"] = budget
+    chosen = load_recipe(recipe or ("fixed" if follows else "int8"), overrides=overrides)
+    if plan is not None and not follows:
+        check_writable(plan)
     if runtime != "auto":
         RUNTIMES.get(runtime)
     spec = parse_input(input)
@@ -85,7 +112,10 @@ def quantize(
         say(f"calibration: {samples.note}")
     elif calibration is not None:
         say(f"note: recipe {chosen.name} looks at no images; --calibration has no effect")
-    made = chosen.apply(loaded, samples, Target(runtime, threads))
+    judge = None if benchmark is None else Judge(load_benchmark(benchmark))
+    made = chosen.apply(loaded, samples, Target(runtime, threads, judge))
+    if plan is not None and not follows and made.plan is None:
+        raise VeriQuantError(f"recipe {chosen.name!r} makes no plan, so --plan {plan} has nothing to hold")
     network_of_onnx(made.onnx, loaded.spec, name=out.stem, source=str(out))  # what is written runs
     write_bytes(out, made.onnx)
     before, after = len(loaded.onnx), out.stat().st_size
@@ -93,6 +123,9 @@ def quantize(
     _layers(made.layers)
     for note in made.notes:
         say(f"note: {note}")
+    if made.plan is not None and plan is not None and not follows:
+        made.plan.save(plan)
+        say(f"{plan}: the plan, {len(made.plan.groups)} groups; edit it and give it back with --plan alone")
 
 
 def _layers(layers: list[Layer]) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from veriquant.benchmarks.base import Benchmark
 from veriquant.deploy.embedder import Embedder
 from veriquant.errors import VeriQuantError
 from veriquant.evaluation.embedding import embed
 from veriquant.evaluation.evaluate import protocol_of
-from veriquant.metrics import Options, verify
+from veriquant.frontends.images import image_batches
+from veriquant.frontends.spec import InputSpec
+from veriquant.metrics import Options, Protocol, verify
 from veriquant.progress import bar
+from veriquant.quantization import Sampled
+
+#: Images of one person in a sample: enough for genuine comparisons, few enough for many people.
+_EACH = 4
 
 
 class Judge:
@@ -32,3 +41,33 @@ class Judge:
         value = found[metric].value
         assert value is not None
         return value
+
+    def sample(self, spec: InputSpec, count: int) -> Sampled:
+        """Return about `count` images of people who have several, scored by 1 − equal error rate over all pairs.
+
+        The choice is the same each time. Raises `VeriQuantError` where nobody has two images.
+        """
+        chosen = self._people(count)
+        persons = self.benchmark.persons[chosen]
+        nothing = np.empty(0, dtype=np.int64)
+        protocol = Protocol(persons, nothing, nothing, nothing.astype(bool), all_pairs=True)
+
+        def score(embeddings: npt.NDArray[np.float32]) -> float:
+            value = verify(protocol, embeddings, Options(resamples=0)).metrics["eer"].value
+            assert value is not None
+            return 1.0 - value
+
+        samples = [self.benchmark.samples[index] for index in chosen]
+        return Sampled(np.concatenate(list(image_batches(samples, spec, 8))), score, "eer")
+
+    def _people(self, count: int) -> npt.NDArray[np.int64]:
+        persons, sizes = np.unique(self.benchmark.persons, return_counts=True)
+        several = persons[sizes > 1]
+        if not len(several):
+            raise VeriQuantError(f"{self.benchmark.name}: nobody has two images, so there is nothing to rank widths by")
+        found: list[np.int64] = []
+        for person in np.random.default_rng(0).permutation(several):
+            found.extend(np.flatnonzero(self.benchmark.persons == person)[:_EACH])
+            if len(found) >= count:
+                break
+        return np.array(found, dtype=np.int64)

@@ -1,15 +1,18 @@
 """From a network and settings to a quantized ONNX file: one file a method; importing this package registers them."""
 
-from veriquant.quantization import int8, reference, tool_dynamic, tool_static
-from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
+from veriquant.quantization import fixed, int8, mixed, reference, tool_dynamic, tool_static
+from veriquant.quantization.method import METHODS, Method, Quantized, Sampled, Settings, Target
 
 __all__ = [
     "METHODS",
     "Method",
     "Quantized",
+    "Sampled",
     "Settings",
     "Target",
+    "fixed",
     "int8",
+    "mixed",
     "reference",
     "tool_dynamic",
     "tool_static",

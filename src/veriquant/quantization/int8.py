@@ -34,9 +34,10 @@ from veriquant.quantization.layers import quantized_layers
 from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
 from veriquant.quantization.prepare import fit_and_check, prepare
 from veriquant.quantization.qdq import Kernels, insert_qdq
-from veriquant.quantization.ranges import RULES, Range, collect_histograms
+from veriquant.quantization.ranges import Range, collect_histograms
 from veriquant.quantization.sensitivity import FUSED, operation_errors, operations
 from veriquant.results import Latency
+from veriquant.schemes import activation_range
 
 _KERNELS = {
     "U8S8": Kernels("QUInt8", "QInt8", "full"),
@@ -81,7 +82,7 @@ class Int8Settings(Settings):
 
     images: int = Field(default=128, ge=1)
     check_images: int = Field(default=64, ge=1)
-    ranges: str = Field(default="mse", pattern="^(minmax|percentile|mse)$")
+    ranges: str = Field(default="mse", pattern="^(minmax|percentile|mse|entropy)$")
     equalise: bool = True
     target_cosine: float = Field(default=0.997, gt=0, lt=1)
     most_in_float: float = Field(default=0.3, ge=0, le=1)
@@ -98,6 +99,7 @@ class _Work:
     layout: _Layout
     graph: Graph
     ranges: dict[str, Range]
+    fit: npt.NDArray[np.float32]
     check: npt.NDArray[np.float32]
     reference: Array
     edges: set[str]
@@ -154,6 +156,7 @@ def _prepare(network: Network, settings: Int8Settings, calibration: Calibration,
         layout,
         graph,
         ranges,
+        fit,
         check,
         reference,
         edges,
@@ -188,7 +191,7 @@ def _ranges(graph: Graph, fit: npt.NDArray[np.float32], rule: str, edges: Collec
             tensors.update(name for name in node.output if name)
     floats = _float_tensors(graph, tensors)
     histograms = collect_histograms(graph, sorted(floats - {graph.input, graph.output}), fit)
-    ranges = {name: RULES[rule](histogram) for name, histogram in histograms.items()}
+    ranges = {name: activation_range(histogram, 8, rule) for name, histogram in histograms.items()}
     # The input is pixels: every value counts, and its extremes are known to be met.
     ranges[graph.input] = (float(fit.min()), float(fit.max()))
     embeddings = embeddings_of(graph.to_bytes(), fit)
@@ -252,7 +255,15 @@ def _errors(work: _Work) -> dict[str, float]:
     computing = {
         name: nodes for name, nodes in work.operations.items() if not work.edges.issuperset(node.name for node in nodes)
     }
-    return operation_errors(work.graph, work.ranges, work.check[:_PROBE_IMAGES], computing, work.layout.fused)
+    return operation_errors(
+        work.network,
+        work.graph,
+        computing,
+        work.fit,
+        work.check,
+        ranges=work.settings.ranges,
+        fused=work.layout.fused,
+    )
 
 
 def _keep_worst_in_float(work: _Work, built: _Built, errors: Mapping[str, float]) -> _Built:

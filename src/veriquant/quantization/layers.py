@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from veriquant.onnxgraph.graph import Graph, operation
 from veriquant.onnxgraph.inspection import inspect_onnx
 from veriquant.results import Layer
+from veriquant.simulation import FP32, Plan, Simulation
 
 
 def quantized_layers(
@@ -41,6 +42,35 @@ def quantized_layers(
                     "kept_float": in_float,
                     "reason": reason,
                     "error": (errors or {}).get(layer.name),
+                }
+            )
+        )
+    return layers
+
+
+def planned_layers(onnx: bytes, simulation: Simulation, plan: Plan, noise: Mapping[str, float]) -> list[Layer]:
+    """Return the layers of the user's network `onnx` under a plan; `noise`: of each group quantized alone, by group."""
+    precision = {
+        operation: (name, plan.groups[name].precision())
+        for name, group in simulation.groups.items()
+        for operation in group.operations
+    }
+    simulated = {operation(node.name) for node in simulation.graph.nodes}
+    layers = []
+    for layer in inspect_onnx(onnx).layers:
+        name, bits = precision.get(layer.name, ("", FP32))
+        in_float = layer.name in simulated and bits == FP32
+        reason = "" if layer.name in simulated else "folded into its neighbour"
+        if in_float and layer.name not in precision:
+            reason = "carried along by the kernel before it, or outside the layers with weights"
+        layers.append(
+            layer.model_copy(
+                update={
+                    "weight_bits": None if not layer.parameters else bits.weight_bits,
+                    "activation_bits": bits.activation_bits,
+                    "kept_float": in_float and bool(layer.macs),
+                    "reason": reason,
+                    "error": noise.get(name),
                 }
             )
         )

@@ -78,7 +78,8 @@ Run = Callable[[Network, Any, "Calibration | None", Target], Quantized]
 class Method:
     """One registered way to quantize. `run(network, settings, calibration, target)` gets checked settings.
 
-    `calibration_images` says from the settings how many unlabelled images it wants; 0: it needs none.
+    `calibration_images` says from the settings how many unlabelled images it wants; 0: it needs none. `judged` says
+    whether it evaluates on a benchmark while it works (`Target.judge`).
     """
 
     name: str
@@ -86,6 +87,7 @@ class Method:
     settings: type[Settings]
     run: Run
     calibration_images: Callable[[Any], int]
+    judged: Callable[[Any], bool] = lambda settings: False
 
 
 METHODS: Registry[Method] = Registry("quantization method")

@@ -129,7 +129,7 @@ def _run(network: Network, settings: MixedSettings, calibration: Calibration | N
     allocation = _recorded(bench, settings, found, problem, chosen, plan, len(content))
     plan = plan.model_copy(update={"note": _provenance(allocation)})
     bench.notes += _notes(allocation)
-    noise = {entry.group: entry.noise for entry in found.entries if entry.precision == str(chosen.assignment[entry.group])}
+    noise = {e.group: e.noise for e in found.entries if e.precision == str(chosen.assignment[e.group])}
     return Quantized(content, bench.layers(plan, noise), bench.notes, plan=plan, allocation=allocation)
 
 
@@ -144,9 +144,7 @@ def _sensitivity(bench: Bench, settings: MixedSettings, target: Target) -> Sensi
             raise VeriQuantError("metric 'task' needs images with labels: name a benchmark (--benchmark)")
         sampled = target.judge.sample(bench.network.spec, settings.sensitivity_images)
         images, score, metric = torch.from_numpy(sampled.images), sampled.score, sampled.metric
-    found = measure(
-        bench.fitted, images, score=score, metric=metric, cache=cache_folder(), recovery=_recovery(settings)
-    )
+    found = measure(bench.fitted, images, score=score, metric=metric, cache=cache_folder(), recovery=bench.recovery)
     if settings.metric != "fit":
         return found
     fit = fit_noise(bench.fitted, images, all_candidates(bench.fitted))
@@ -157,10 +155,6 @@ def _sensitivity(bench: Bench, settings: MixedSettings, target: Target) -> Sensi
     }
     entries = [e.model_copy(update={"score": decibels[e.group, e.precision]}) for e in found.entries]
     return found.model_copy(update={"entries": entries, "metric": "fit"})
-
-
-def _recovery(settings: SimulatedSettings) -> str:
-    return f"{settings.rounding}{', bias corrected' if settings.bias_correction else ''}"
 
 
 def _problem(
@@ -208,7 +202,7 @@ def _within_cost(
 
 
 def _best(bench: Bench, problem: Problem, budget: CostBudget, limit: float, settings: MixedSettings) -> _Chosen:
-    limits = {budget.cost: limit}
+    limits: dict[str, float] = {budget.cost: limit}
     optimum = least_noise(problem, limits)  # first, because it names the nearest where nothing fits
     assignments: dict[str, Assignment] = {}
     if settings.allocation != "optimum":
@@ -253,8 +247,8 @@ def _within_task(
     if found.position is None:
         best = found.scores[0]
         raise VeriQuantError(
-            f"nothing meets {budget} ({wanted:.4f}): the highest precision of target {bench.simulation.table.name} gives "
-            f"{budget.metric} {best:.4f}, the nearest; ask for that, or give it higher candidates"
+            f"nothing meets {budget} ({wanted:.4f}): the highest precision of target {bench.simulation.table.name} "
+            f"gives {budget.metric} {best:.4f}, the nearest; ask for that, or give it higher candidates"
         )
     evaluated = len(found.scores) + (full is not None)
     bench.notes.append(f"{evaluated} evaluations of {budget.metric} by {settings.search} search. {found.note}".strip())
@@ -310,7 +304,7 @@ def _recorded(
         average_bits=bench.costs.average_bits(assignment),
         file_bytes=file_bytes,
         additivity=additivity(problem, assignment, noise).sentence,
-        rounding=_recovery(settings),
+        rounding=bench.recovery,
         plan=plan.model_dump(mode="json", exclude_none=True),
         seconds=bench.seconds,
     )
@@ -372,8 +366,8 @@ def _notes(allocation: Allocation) -> list[str]:
     rivals = [point for point in allocation.front if point.label != "walk" and point.measured_sqnr is not None]
     compared = "; ".join(f"{point.label} {point.measured_sqnr:.2f} dB" for point in rivals)
     return [
-        f"budget {allocation.budget}: relative BOPs {chosen.relative_bops:.4f}, {allocation.average_bits:.2f} bits a weight, "
-        f"nominal {chosen.nominal_bytes / 1e6:.3f} MB, on disk {allocation.file_bytes / 1e6:.3f} MB",
+        f"budget {allocation.budget}: relative BOPs {chosen.relative_bops:.4f}, {allocation.average_bits:.2f} bits a "
+        f"weight, nominal {chosen.nominal_bytes / 1e6:.3f} MB, on disk {allocation.file_bytes / 1e6:.3f} MB",
         f"{len(allocation.groups)} quantizer groups: {listed}",
         f"chosen by {allocation.search}: {chosen.measured_sqnr:.2f} dB signal to quantization noise at the output"
         + (f" (compared: {compared})" if compared else ""),
@@ -389,5 +383,6 @@ METHODS.add(
         MixedSettings,
         _run,
         lambda settings: settings.images + settings.check_images,
+        lambda settings: settings.metric == "task" or isinstance(parse_budget(settings.budget), TaskBudget),
     ),
 )

@@ -1,4 +1,4 @@
-"""What the methods that simulate have in common: settings, a network with fitted quantizers, and the file at the end."""
+"""What the methods that simulate have in common: settings, a network with fitted quantizers, the file at the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,17 @@ from veriquant.quantization.prepare import fit_and_check, prepare
 from veriquant.recovery import AdaRound, BiasCorrection, collect_moments
 from veriquant.results import Layer
 from veriquant.schemes import RULES, SCHEMES
-from veriquant.simulation import TARGETS, Costs, Fitted, KernelTable, Plan, Simulation, check_plan, observe, simulate_graph
+from veriquant.simulation import (
+    TARGETS,
+    Costs,
+    Fitted,
+    KernelTable,
+    Plan,
+    Simulation,
+    check_plan,
+    observe,
+    simulate_graph,
+)
 from veriquant.simulation.precision import Precision
 from veriquant.simulation.simulation import as_images
 from veriquant.simulation.steps import Change
@@ -86,6 +96,12 @@ class Bench:
         """Return what precisions cost in this network."""
         return Costs(self.simulation)
 
+    @property
+    def recovery(self) -> str:
+        """Return how weights are rounded, in words."""
+        corrected = ", bias corrected" if self.settings.bias_correction else ""
+        return f"{self.settings.rounding}{corrected}"
+
     def noise(self, precisions: Mapping[str, Precision]) -> float:
         """Return the mean noise-to-signal ratio of the embeddings of the check images under an assignment."""
         return self.noise_under(self.fitted.change(precisions))[0]
@@ -144,9 +160,7 @@ def on_the_bench(
     notes = [f"target {table.name}: {table.summary}"]
     notes += [f"ranges by {settings.ranges} over {len(fit)} of {calibration.note}; {len(check)} others to check"]
     notes += prepared.notes
-    bench = Bench(
-        network, settings, simulation, fitted, pixels, checked, simulation.embed(checked), notes
-    )
+    bench = Bench(network, settings, simulation, fitted, pixels, checked, simulation.embed(checked), notes)
     bench.seconds["preparation"] = time.perf_counter() - started
     return bench
 
@@ -162,7 +176,6 @@ def checked_plan(bench: Bench, plan: Plan) -> Plan:
     check_plan(plan, bench.simulation)
     if plan.digest != bench.simulation.digest:
         bench.notes.append(
-            f"the plan was made for {plan.network} with other weights; its groups are those of this network, so it is used"
+            f"the plan was made for {plan.network} with other weights; its groups are this network's, so it is used"
         )
     return plan
-

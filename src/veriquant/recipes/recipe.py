@@ -50,6 +50,10 @@ class Recipe(BaseModel):
         """Return how many unlabelled images the recipe wants; 0: none."""
         return METHODS.get(self.method).calibration_images(self.resolved())
 
+    def judged(self) -> bool:
+        """Return whether the recipe evaluates on a benchmark while it works."""
+        return METHODS.get(self.method).judged(self.resolved())
+
     def apply(self, network: Network, calibration: Calibration | None, target: Target | None = None) -> Quantized:
         """Quantize `network`; raise `VeriQuantError` where calibration images are needed and there are none."""
         settings = self.resolved()

@@ -135,8 +135,9 @@ def check_plan(plan: Plan, simulation: Simulation) -> None:
     if unknown or missing:
         first = f"it names {unknown[0]!r}, which is none" if unknown else f"it does not name {missing[0]!r}"
         raise VeriQuantError(
-            f"the plan is for another network (made for {plan.network!r}): {first} of the {len(ours)} quantizer groups of "
-            f"{simulation.name} on target {simulation.table.name} ({len(unknown)} unknown, {len(missing)} missing)"
+            f"the plan is for another network (made for {plan.network!r}): {first} of the {len(ours)} quantizer "
+            f"groups of {simulation.name} on target {simulation.table.name} ({len(unknown)} unknown, "
+            f"{len(missing)} missing)"
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from veriquant.registry import Registry
-from veriquant.simulation.precision import FP32, Precision
+from veriquant.simulation.precision import Precision
 
 _ACTIVATIONS = ("Relu", "Clip", "PRelu", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh")
 
@@ -55,13 +55,13 @@ TARGETS.add(
         _ACTIVATIONS,
     ),
 )
-_X86_FLOAT = (FP32,)
+_X86_FLOAT = _precisions("FP32 W8A32")
 TARGETS.add(
     "onnxruntime-x86",
     KernelTable(
         "onnxruntime-x86",
-        "ONNX Runtime on x86: 8-bit integer kernels (weights stored in 8 or 4 bits) or floating point",
-        (FP32, *_precisions("W8A8 W4A8")),
+        "ONNX Runtime on x86: 8-bit integer kernels or floating point, weights stored in 8 or 4 bits",
+        (*_X86_FLOAT, *_precisions("W8A8 W4A8")),
         ("Relu", "Clip"),
         dict.fromkeys(("PRelu", "HardSwish", "HardSigmoid", "Tanh", "Softmax", "LayerNormalization"), _X86_FLOAT),
     ),

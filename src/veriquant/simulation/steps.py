@@ -84,10 +84,14 @@ class Steps:
         elif node.op == "get_attr":
             owner, _, name = str(node.target).rpartition(".")
             self.constants[place[node]] = getattr(module.get_submodule(owner), name)
+
+        def placed(arguments: Any) -> Any:
+            return fx.node.map_aggregate(arguments, lambda a: _Value(place[a]) if isinstance(a, fx.Node) else a)
+
         return _Step(
             call,
-            fx.node.map_arg(node.args, lambda n: _Value(place[n])) if node.op != "output" else (),
-            fx.node.map_arg(node.kwargs, lambda n: _Value(place[n])),
+            placed(node.args) if node.op != "output" else (),
+            placed(node.kwargs),
             tuple(place[source] for source in node.all_input_nodes),
             node.meta.get("operation", ""),
             node.meta.get("tensor", ""),
@@ -245,6 +249,6 @@ def check_finite(values: Tensor, what: str) -> None:
     bad = (~torch.isfinite(values)).flatten(1).any(dim=1).nonzero().flatten().tolist()
     if bad:
         raise VeriQuantError(
-            f"{what}: {len(bad)} of {len(values)} are not finite (the first is number {bad[0]}, counted from 0): an input "
-            "with NaN or infinity would make every range meaningless; remove it"
+            f"{what}: {len(bad)} of {len(values)} are not finite (the first is number {bad[0]}, counted from 0): an "
+            "input with NaN or infinity would make every range meaningless; remove it"
         )

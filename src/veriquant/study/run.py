@@ -32,6 +32,7 @@ from veriquant.deploy.embedder import Embeddings
 from veriquant.errors import VeriQuantError
 from veriquant.evaluation import BATCH, Embedded, assess, compare, embed
 from veriquant.evaluation.evaluate import describe_benchmark, describe_network, independent_batch
+from veriquant.evaluation.judge import Judge
 from veriquant.files import atomic_path, code_digest, write_json
 from veriquant.frontends.images import FrontEndStats
 from veriquant.metrics import Options
@@ -43,6 +44,7 @@ from veriquant.progress import bar
 from veriquant.quantization import Target
 from veriquant.recipes import Recipe, load_recipe
 from veriquant.results import (
+    Allocation,
     Compatibility,
     Difference,
     Evaluation,
@@ -256,7 +258,7 @@ class _Run:
         variants: list[_Artefact] = []
         for recipe in recipes:
             with _told(network.name, recipe.name):
-                variant = self._artefact(network, recipe, runtime)
+                variant = self._artefact(network, recipe, runtime, benchmarks[0] if recipe.judged() else None)
                 for benchmark in benchmarks:
                     self._evaluate(variant, benchmark, runtime, variants[0] if variants else None)
             if not variants:
@@ -283,7 +285,8 @@ class _Run:
         self.notes.append(f"{network.name}: {chosen['sentence']}")
         return chosen["runtime"]
 
-    def _artefact(self, network: Network, recipe: Recipe, runtime: str) -> _Artefact:
+    def _artefact(self, network: Network, recipe: Recipe, runtime: str, judged: Benchmark | None) -> _Artefact:
+        """Return a network under a recipe; `judged` is the benchmark that a recipe with a task budget looks at."""
         calibration = self._calibration_for(recipe)
         key = {
             "network": network.digest,
@@ -291,6 +294,7 @@ class _Run:
             "settings": recipe.resolved().model_dump(mode="json"),
             "calibration": None if calibration is None else calibration.digest,
             "target": [runtime, self.config.threads],
+            "judged": None if judged is None else [judged.digest, self.config.flip],
             "instruction_sets": list(instruction_sets()),
             "code": code_digest(*_MAKES_ARTEFACTS),
             "versions": versions(),
@@ -299,17 +303,22 @@ class _Run:
         entry, seconds = self.store.get("artefacts", key, "onnx"), None
         if entry is None:
             start = time.perf_counter()
-            made = recipe.apply(network, calibration, Target(runtime, self.config.threads))
+            judge = None if judged is None else Judge(judged, flip=self.config.flip)
+            made = recipe.apply(network, calibration, Target(runtime, self.config.threads, judge))
             seconds = time.perf_counter() - start
             facts = {
                 "layers": [layer.model_dump(mode="json") for layer in made.layers],
-                "notes": made.notes,
+                "notes": made.notes + ([] if judged is None else [_looked_at(judged)]),
+                "plan": None if made.plan is None else made.plan.model_dump(mode="json", exclude_none=True),
+                "allocation": None if made.allocation is None else made.allocation.model_dump(mode="json"),
                 "seconds": seconds,
             }
             entry = self.store.put("artefacts", key, "onnx", made.onnx, facts)
         self.seconds += entry.facts["seconds"]
         path = self.folder / "artefacts" / f"{file_name(f'{network.name}-{recipe.name}')}.onnx"
         _place(self.store.path("artefacts", key, "onnx"), path, entry.content)
+        if entry.facts["plan"] is not None:
+            write_json(path.with_suffix(".plan.json"), entry.facts["plan"])
         variant = replace(network, onnx=entry.content, digest=network_digest(entry.content, network.spec), module=None)
         self.units.finished("network", f"{what}, {len(entry.content) / 1e6:.2f} MB", seconds)
         return _Artefact(recipe, entry, variant, path)
@@ -583,6 +592,7 @@ class _Run:
             digest=variant.entry.digest,
             layers=[Layer.model_validate(layer) for layer in facts["layers"]],
             notes=[*facts["notes"], *variant.notes],
+            allocation=None if facts["allocation"] is None else Allocation.model_validate(facts["allocation"]),
             latency=variant.latency,
             evaluations=variant.evaluations,
             differences=variant.differences,
@@ -618,6 +628,10 @@ def calibration_set(
 def _untouched(recipe: Recipe) -> bool:
     reference = load_recipe(REFERENCE)
     return recipe.method == reference.method and recipe.resolved() == reference.resolved()
+
+
+def _looked_at(benchmark: Benchmark) -> str:
+    return f"its widths were chosen by its figures on {benchmark.name}, which are then not those of unseen data"
 
 
 def _facts(found: Embedded) -> dict[str, Any]:
