@@ -1,1 +1,6 @@
-"""TODO."""
+"""Quantized networks on disk, as small as their bits say: a standard ONNX file, a safetensors pack for PyTorch."""
+
+from veriquant.deploy.pack.levels import ActivationLevels, PackedWeight
+from veriquant.deploy.pack.onnx_file import pack_onnx
+
+__all__ = ["ActivationLevels", "PackedWeight", "pack_onnx"]

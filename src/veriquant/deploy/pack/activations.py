@@ -1,0 +1,102 @@
+"""Quantizers of activations in a graph: QuantizeLinear and DequantizeLinear, whatever the number of bits.
+
+ONNX quantizes to 8 or 16 bits. For fewer than 8 the codes of an 8-bit QuantizeLinear are clipped as integers, which
+leaves its rounding as it is and lets ONNX Runtime fuse the quantizers with the kernels around them; for 9 to 15 bits,
+for which there are no such kernels and no Clip of uint16, the values are clipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from veriquant.deploy.pack.levels import ActivationLevels
+from veriquant.deploy.pack.parts import Parts, Pool
+from veriquant.onnxgraph.graph import PART, Graph
+
+#: What ONNX Runtime takes for a layer that somebody forgot to quantize if it stands between quantizers in float.
+_SEIZED = ("Conv", "ConvTranspose", "Gemm")
+_LOOKED_THROUGH = ("Relu", "Clip")
+
+
+def write_activations(
+    graph: Graph, activations: Mapping[str, ActivationLevels], bypass: Collection[str], pool: Pool
+) -> None:
+    """Let every user of the tensors named in `activations` read them quantized, but for the nodes named in `bypass`."""
+    for tensor, levels in activations.items():
+        _quantize(graph, tensor, levels, bypass, pool)
+
+
+def hold_in_float(graph: Graph, names: Collection[str]) -> None:
+    """Keep ONNX Runtime from quantizing the weights of the nodes called `names`, which compute in float, by itself.
+
+    Its optimizer (WeightBiasQuantization) does so, with one scale for the whole weight, where a DequantizeLinear
+    stands before the node and a QuantizeLinear behind it, also behind a ReLU or Clip. An activation that changes
+    nothing, LeakyRelu with slope 1, stops it, and is fused into the kernel.
+    """
+    producers = graph.producers()
+    for node in [n for n in graph.nodes if n.op_type in _SEIZED and n.name in names]:
+        source = producers.get(node.input[0])
+        if source is None or source.op_type != "DequantizeLinear" or not _is_quantized(graph, node.output[0]):
+            continue
+        output, inner = node.output[0], f"{node.name}{PART}float"
+        hold = Parts(node.name, Pool(graph))
+        node.output[0] = inner
+        hold.add("LeakyRelu", [inner], "hold", output, alpha=1.0)
+        graph.replace(node, [node, *hold.nodes])
+
+
+def _quantize(graph: Graph, tensor: str, levels: ActivationLevels, bypass: Collection[str], pool: Pool) -> None:
+    producer = graph.producers().get(tensor)
+    readers = [node for node in graph.consumers().get(tensor, []) if node.name not in bypass]
+    if not readers and tensor != graph.output:
+        return
+    owner = tensor if producer is None else producer.name
+    parts = Parts(owner, pool)
+    source = tensor
+    result = None
+    if tensor == graph.output:
+        assert producer is not None
+        source, result = f"{owner}{PART}float", tensor
+        _rename(producer.output, tensor, source)
+        for node in graph.consumers().get(tensor, []):
+            if node.name in bypass:
+                _rename(node.input, tensor, source)
+    made = _write(parts, source, levels, result)
+    if result is None:
+        for node in readers:
+            _rename(node.input, tensor, made)
+    if producer is None:
+        graph.nodes[:0] = parts.nodes
+    else:
+        graph.replace(producer, [producer, *parts.nodes])
+
+
+def _write(parts: Parts, source: str, levels: ActivationLevels, result: str | None) -> str:
+    top = (1 << levels.bits) - 1
+    dtype = np.uint8 if levels.bits <= 8 else np.uint16
+    scale = np.float32(levels.scale)
+    if 8 < levels.bits < 16:
+        bounds = [np.float32(code - levels.zero_point) * scale for code in (0, top)]
+        source = parts.add("Clip", [source, *(parts.constant(np.array(b), "bound") for b in bounds)], "clipped")
+    step = [parts.constant(np.array(scale), "step"), parts.constant(np.array(levels.zero_point, dtype), "zero")]
+    codes = parts.add("QuantizeLinear", [source, *step], "q")
+    if levels.bits < 8:
+        codes = parts.add("Clip", [codes, "", parts.constant(np.array(top, dtype), "top")], "top")
+    return parts.add("DequantizeLinear", [codes, *step], "dq", result)
+
+
+def _is_quantized(graph: Graph, tensor: str) -> bool:
+    for user in graph.consumers().get(tensor, []):
+        if user.op_type == "QuantizeLinear":
+            return True
+        if user.op_type in _LOOKED_THROUGH and _is_quantized(graph, user.output[0]):
+            return True
+    return False
+
+
+def _rename(names: list[str], old: str, new: str) -> None:
+    for position, name in enumerate(names):
+        if name == old:
+            names[position] = new
