@@ -1,1 +1,25 @@
-"""TODO."""
+"""How one tensor is quantized: levels, range rules and codes; importing this package registers the schemes."""
+
+from veriquant.schemes.affine import AffineQuantizer
+from veriquant.schemes.codebook import CodebookQuantizer
+from veriquant.schemes.codes import Codes
+from veriquant.schemes.histogram import BINS, Histogram
+from veriquant.schemes.kmeans import fit_codebook
+from veriquant.schemes.quantizer import SCHEMES, Quantizer, Scheme
+from veriquant.schemes.ranges import RULES, RangeRule, activation_range, weight_range
+
+__all__ = [
+    "BINS",
+    "RULES",
+    "SCHEMES",
+    "AffineQuantizer",
+    "CodebookQuantizer",
+    "Codes",
+    "Histogram",
+    "Quantizer",
+    "RangeRule",
+    "Scheme",
+    "activation_range",
+    "fit_codebook",
+    "weight_range",
+]

@@ -1,0 +1,133 @@
+"""Uniform levels, per tensor or per channel: the integers that processors compute with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from veriquant.schemes.codes import Codes
+from veriquant.schemes.histogram import Histogram
+from veriquant.schemes.levels import WIDTHS, check_width, uniform_levels
+from veriquant.schemes.quantizer import SCHEMES, Quantizer, Scheme
+from veriquant.schemes.ranges import activation_range, weight_range
+from veriquant.schemes.straight_through import along, straight_through, wants_gradient
+
+
+class AffineQuantizer(Quantizer):
+    """value = scale · (code − zero_point) with code = clamp(round(value/scale) + zero_point, 0, 2^bits − 1).
+
+    As ONNX's QuantizeLinear and DequantizeLinear compute it, bit for bit: it divides by the scale, and halves go to the
+    even code. (PyTorch's `fake_quantize` multiplies by the reciprocal and lands elsewhere near a half.) Quantizing what
+    has been quantized changes nothing. The gradient is the straight-through estimator's: 1 for values that round to a
+    code, 0 for values that are clamped to one.
+    """
+
+    scale: Tensor
+    """float32, () or (channels,), above zero."""
+    zero_point: Tensor
+    """int32, shaped as `scale`, in [0, 2**bits)."""
+
+    def __init__(self, scale: Tensor, zero_point: Tensor, bits: int, axis: int | None = None) -> None:
+        super().__init__()
+        check_width(bits)
+        self.bits = bits
+        self.axis = axis
+        self.register_buffer("scale", scale.to(torch.float32))
+        self.register_buffer("zero_point", zero_point.to(torch.int32))
+
+    @classmethod
+    def over(
+        cls, low: Tensor, high: Tensor, bits: int, *, symmetric: bool = False, axis: int | None = None
+    ) -> AffineQuantizer:
+        """Return the quantizer whose levels span [low, high], () or (channels,) along `axis`; see `uniform_levels`."""
+        return cls(*uniform_levels(low, high, bits, symmetric), bits, axis)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """See `Quantizer.forward`."""
+        with torch.no_grad():
+            scale, lowest, highest = self._steps(values.ndim)
+            steps = torch.div(values.float(), scale).round_()
+            inside = (steps >= lowest) & (steps <= highest) if wants_gradient(values) else None
+            rounded = steps.clamp_(lowest, highest).mul_(scale).to(values.dtype)
+        return rounded if inside is None else straight_through(values, rounded, inside)
+
+    def codes(self, values: Tensor) -> Codes:
+        """See `Quantizer.codes`."""
+        with torch.no_grad():
+            scale, lowest, highest = self._steps(values.ndim)
+            steps = torch.div(values.float(), scale).round_().clamp_(lowest, highest)
+            codes = steps.to(torch.int32) + along(self.zero_point, self.axis, values.ndim)
+        return Codes(codes, self.bits, self.scale, self.zero_point, axis=self.axis)
+
+    def extra_repr(self) -> str:
+        """Return what the module prints of itself."""
+        return f"bits={self.bits}, axis={self.axis}"
+
+    def _steps(self, ndim: int) -> tuple[Tensor, Any, Any]:
+        """Return the scale and the lowest and highest multiple of it, ready to broadcast.
+
+        Where it costs nothing the two ends are numbers: clamping to numbers is three times as fast as to tensors. The
+        scale stays a tensor: divided by a number, a GPU multiplies by the reciprocal.
+        """
+        top = 2**self.bits - 1
+        if self.zero_point.ndim == 0 and self.zero_point.is_cpu:
+            zero = int(self.zero_point)
+            return self.scale, -zero, top - zero
+        zeros = along(self.zero_point, self.axis, ndim).to(torch.float32)
+        return along(self.scale, self.axis, ndim), -zeros, top - zeros
+
+
+def _fit_weight(weight: Tensor, bits: int, rule: str, *, symmetric: bool, per_channel: bool) -> AffineQuantizer:
+    rows = weight.detach().float().reshape(len(weight) if per_channel else 1, -1)
+    low, high = weight_range(rows, bits, rule, symmetric)
+    if per_channel:
+        return AffineQuantizer.over(low, high, bits, symmetric=symmetric, axis=0)
+    return AffineQuantizer.over(low[0], high[0], bits, symmetric=symmetric)
+
+
+def _fit_activation(histogram: Histogram, bits: int, rule: str, *, symmetric: bool) -> AffineQuantizer:
+    low, high = activation_range(histogram, bits, rule, symmetric)
+    ends = torch.tensor([low, high], dtype=torch.float64)
+    return AffineQuantizer.over(ends[0], ends[1], bits, symmetric=symmetric)
+
+
+def _scheme(name: str, summary: str, source: str, *, symmetric: bool, per_channel: bool) -> Scheme:
+    def fit_weight(weight: Tensor, bits: int, rule: str) -> Quantizer:
+        return _fit_weight(weight, bits, rule, symmetric=symmetric, per_channel=per_channel)
+
+    def fit_activation(histogram: Histogram, bits: int, rule: str) -> Quantizer:
+        return _fit_activation(histogram, bits, rule, symmetric=symmetric)
+
+    return SCHEMES.add(name, Scheme(name, summary, source, WIDTHS, fit_weight, fit_activation))
+
+
+_scheme(
+    "symmetric",
+    "uniform levels with zero in the middle; weights: one scale per output channel",
+    "Pandey et al., section 3.1",
+    symmetric=True,
+    per_channel=True,
+)
+_scheme(
+    "symmetric-per-tensor",
+    "uniform levels with zero in the middle; weights: one scale for the tensor",
+    "Pandey et al., section 3.1",
+    symmetric=True,
+    per_channel=False,
+)
+_scheme(
+    "asymmetric",
+    "uniform levels between any two ends; weights: a scale and a zero point per output channel",
+    "Kolf et al., section 3.2",
+    symmetric=False,
+    per_channel=True,
+)
+_scheme(
+    "asymmetric-per-tensor",
+    "uniform levels between any two ends; weights: one scale and one zero point for the tensor",
+    "Kolf et al., section 3.2",
+    symmetric=False,
+    per_channel=False,
+)
