@@ -152,6 +152,10 @@ class Steps:
         """Tell whether a value has the images along its first axis."""
         return isinstance(value, Tensor) and (index == self.input or self.batched[index])
 
+    def reads(self, operation: str) -> int:
+        """Return the number of the step whose result an operation with weights reads."""
+        return self._steps[self.operations[operation]].inputs[0]
+
     def last_uses(self) -> dict[int, int]:
         """Return the last step that uses each step's result."""
         return {source: i for i in range(self.count + 1) for source in self._steps[i].inputs}
