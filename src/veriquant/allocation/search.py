@@ -87,9 +87,9 @@ class _Curve:
     def known_to_meet(self, position: int) -> bool:
         return self.sign * self.scores[position] >= self.sign * self.target
 
-    def next_miss(self, position: int) -> int | None:
-        """Return the nearest evaluated position beyond `position` that misses the target."""
-        return min((each for each in self.scores if each > position and not self.known_to_meet(each)), default=None)
+    def next_miss(self, position: int) -> int:
+        """Return the nearest evaluated position beyond `position` that misses the target; there is one."""
+        return min(each for each in self.scores if each > position and not self.known_to_meet(each))
 
 
 def sequential(
@@ -197,23 +197,19 @@ def _crossing(curve: _Curve, met: int, missed: int) -> int:
 def _verified(curve: _Curve, last: int, position: int, narrow: _Narrow) -> int:
     """Look one position beyond the miss that ended the search; where that one meets the target, search on from it.
 
-    A single dip thus does not end the search. Rounds are limited, for on a curve that is all noise this could evaluate
-    every position: what is left open then shows in `Found.monotone`.
+    The last position of the walk is known to miss. A single dip thus does not end the search. Rounds are limited, for on
+    a curve that is all noise this could evaluate every position: what is left open then shows in `Found.monotone`.
     """
     for _ in range(2 + last.bit_length()):
         beyond = position + 2
         if beyond > last or not curve.meets(beyond):
             break
-        missed = curve.next_miss(beyond)
-        position = beyond if missed is None else narrow(curve, beyond, missed)
+        position = narrow(curve, beyond, curve.next_miss(beyond))
     return position
 
 
 def _found(curve: _Curve, position: int | None, last: int, tolerance: float) -> Found:
     where = sorted(curve.scores)
-    # A later position that was met by chance while narrowing down counts: it was measured.
-    if position is not None:
-        position = max(each for each in where if curve.known_to_meet(each))
     counted = f"{len(where)} of {last + 1} positions evaluated"
     rise = _largest_rise(curve, where)
     again = _met_again(curve, where)
@@ -231,7 +227,7 @@ def _found(curve: _Curve, position: int | None, last: int, tolerance: float) -> 
             f"({curve.scores[rise[1]]:.6g}); the answer was measured, but farther ones may meet the target"
         )
     elif len(where) > 1:
-        told.append("scores fall along the walk wherever they were evaluated")
+        told.append(f"no score evaluated is better than an earlier one by more than {tolerance:g}")
     return Found(position, {each: curve.scores[each] for each in where}, monotone, "; ".join([counted, *told]))
 
 
