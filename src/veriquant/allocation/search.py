@@ -197,8 +197,8 @@ def _crossing(curve: _Curve, met: int, missed: int) -> int:
 def _verified(curve: _Curve, last: int, position: int, narrow: _Narrow) -> int:
     """Look one position beyond the miss that ended the search; where that one meets the target, search on from it.
 
-    The last position of the walk is known to miss. A single dip thus does not end the search. Rounds are limited, for on
-    a curve that is all noise this could evaluate every position: what is left open then shows in `Found.monotone`.
+    The last position of the walk is known to miss. A single dip thus does not end the search. Rounds are limited, for
+    on a curve that is all noise this could evaluate every position: what is left open then shows in `Found.monotone`.
     """
     for _ in range(2 + last.bit_length()):
         beyond = position + 2
