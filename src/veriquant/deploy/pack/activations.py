@@ -35,10 +35,8 @@ def hold_in_float(graph: Graph, names: Collection[str]) -> None:
     stands before the node and a QuantizeLinear behind it, also behind a ReLU or Clip. An activation that changes
     nothing, LeakyRelu with slope 1, stops it, and is fused into the kernel.
     """
-    producers = graph.producers()
     for node in [n for n in graph.nodes if n.op_type in _SEIZED and n.name in names]:
-        source = producers.get(node.input[0])
-        if source is None or source.op_type != "DequantizeLinear" or not _is_quantized(graph, node.output[0]):
+        if not _is_quantized(graph, node.output[0]):
             continue
         output, inner = node.output[0], f"{node.name}{PART}float"
         hold = Parts(node.name, Pool(graph))

@@ -1,0 +1,147 @@
+"""`save_pack`, `load_pack`: a quantized network's parameters in one .safetensors file, codes in their own bits.
+
+Loading executes nothing. For an operation ``name`` the file holds ``name::codes`` (uint8, packed as in `bits.py`),
+``name::scale`` (float32), and ``name::zero_point`` (the narrowest integer type that holds it) or ``name::levels``
+(float32); a parameter that is not quantized stands under its own name, float32. The file's metadata has one entry,
+``veriquant``: JSON with the format's version, each operation's bits, shape and axis, and whatever the caller adds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from veriquant.deploy.pack.arrays import to_array
+from veriquant.deploy.pack.bits import pack_bits, unpack_bits
+from veriquant.errors import VeriQuantError
+from veriquant.files import atomic_path
+from veriquant.onnxgraph.graph import PART
+from veriquant.schemes.codes import Codes
+
+_KEY = "veriquant"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What a pack holds.
+
+    `codes`: quantized weights by name. `parameters`: the others, float32, by name. `metadata`: the caller's, plain
+    JSON data.
+    """
+
+    codes: dict[str, Codes]
+    parameters: dict[str, Tensor]
+    metadata: dict[str, Any]
+
+    def decoded(self) -> dict[str, Tensor]:
+        """Return every parameter as float32, the quantized ones on their levels."""
+        return {**self.parameters, **{name: codes.decode() for name, codes in self.codes.items()}}
+
+
+def save_pack(
+    path: str | os.PathLike[str],
+    codes: Mapping[str, Codes],
+    parameters: Mapping[str, Tensor],
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a pack atomically: `codes` and float `parameters` by name, `metadata` as plain JSON data."""
+    tensors = {name: value.detach().cpu().to(torch.float32).contiguous() for name, value in parameters.items()}
+    described = {}
+    for name, each in codes.items():
+        if name in parameters or PART in name:
+            raise ValueError(f"{name}: a name stands once, and without {PART}")
+        tensors |= {f"{name}{PART}{part}": value for part, value in _stored(each).items()}
+        described[name] = {"bits": each.bits, "shape": list(each.values.shape), "axis": each.axis}
+    header = {"version": _VERSION, "codes": described, "metadata": dict(metadata or {})}
+    text = json.dumps(header, separators=(",", ":"), allow_nan=False)
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={_KEY: text})
+
+
+def load_pack(path: str | os.PathLike[str]) -> Pack:
+    """Read what `save_pack` wrote; raise `VeriQuantError` for any other file."""
+    tensors, header = _read(path)
+    try:
+        codes = {name: _codes(name, entry, tensors) for name, entry in header["codes"].items()}
+        metadata = dict(header["metadata"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise VeriQuantError(f"{path} is damaged ({_line(error)}); write the pack again") from error
+    parameters = {name: value for name, value in tensors.items() if PART not in name}
+    return Pack(codes, parameters, metadata)
+
+
+def _stored(codes: Codes) -> dict[str, Tensor]:
+    parts = {
+        "codes": torch.from_numpy(pack_bits(to_array(codes.values), codes.bits)),
+        "scale": codes.scale.detach().cpu().to(torch.float32).contiguous(),
+    }
+    if codes.zero_point is not None:
+        zero_point = codes.zero_point.detach().cpu()
+        parts["zero_point"] = zero_point.to(_narrowest(zero_point)).contiguous()
+    if codes.levels is not None:
+        parts["levels"] = codes.levels.detach().cpu().to(torch.float32).contiguous()
+    return parts
+
+
+def _narrowest(values: Tensor) -> torch.dtype:
+    for dtype in (torch.uint8, torch.int16):
+        if torch.iinfo(dtype).min <= int(values.min()) and int(values.max()) <= torch.iinfo(dtype).max:
+            return dtype
+    return torch.int32
+
+
+def _codes(name: str, entry: dict[str, Any], tensors: Mapping[str, Tensor]) -> Codes:
+    """Return the codes that an entry of the header describes; raise ValueError or KeyError where they do not fit it."""
+    bits, shape, axis = entry["bits"], tuple(entry["shape"]), entry["axis"]
+    packed = tensors[f"{name}{PART}codes"]
+    values = unpack_bits(packed.numpy(), bits, int(np.prod(shape, dtype=np.int64))).reshape(shape).astype(np.int32)
+    scale = tensors[f"{name}{PART}scale"]
+    zero_point = tensors.get(f"{name}{PART}zero_point")
+    levels = tensors.get(f"{name}{PART}levels")
+    channels = () if axis is None or scale.ndim == 0 else (shape[axis],)
+    if scale.shape != channels or (zero_point is None) == (levels is None):
+        raise ValueError(f"{name}: scale of shape {tuple(scale.shape)} for codes of shape {shape}")
+    if zero_point is not None and zero_point.shape != channels:
+        raise ValueError(f"{name}: zero points of shape {tuple(zero_point.shape)} for codes of shape {shape}")
+    if levels is not None and levels.shape not in ((1 << bits,), () if axis is None else (shape[axis], 1 << bits)):
+        raise ValueError(f"{name}: levels of shape {tuple(levels.shape)} for codes of {bits} bits")
+    return Codes(
+        torch.from_numpy(values),
+        bits,
+        scale,
+        None if zero_point is None else zero_point.to(torch.int32),
+        levels,
+        axis,
+    )
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    except (OSError, safetensors.SafetensorError) as error:
+        raise VeriQuantError(f"cannot read the pack {path}: {_line(error)}") from error
+    if text is None:
+        raise VeriQuantError(f"{path} is a safetensors file, but no pack of VeriQuant's; give one that it wrote")
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise VeriQuantError(f"{path} is damaged ({_line(error)}); write the pack again") from error
+    if not isinstance(header, dict) or header.get("version") != _VERSION:
+        raise VeriQuantError(f"{path} is a pack of another version than {_VERSION}; write it again with this one")
+    return tensors, header
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
