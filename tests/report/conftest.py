@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from report_fakes import study
+from report_fakes import mixed_study, study
 
 from veriquant.report import ReportPaths, write_report
 from veriquant.results import StudyResult
@@ -17,6 +17,12 @@ def result() -> StudyResult:
 @pytest.fixture(scope="session")
 def paths(result: StudyResult, tmp_path_factory: pytest.TempPathFactory) -> ReportPaths:
     return write_report(result, tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> ReportPaths:
+    """A study with mixed precision: few groups in one network, 130 at eight candidates in the other."""
+    return write_report(mixed_study(), tmp_path_factory.mktemp("mixed"))
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,14 @@ from typing import Any, Literal
 import numpy as np
 
 from veriquant.results import (
+    Allocation,
+    AllocationPoint,
     Compatibility,
     CompatibilityCell,
     Curve,
     Difference,
     Evaluation,
+    GroupChoice,
     Latency,
     Layer,
     Metric,
@@ -196,3 +199,86 @@ def study(*names: str, synthetic: bool = False) -> StudyResult:
         versions={"veriquant": "0.1.0", "onnxruntime": "1.31.0"}, started="2026-02-09T11:15:45+00:00", seconds=754.2,
         command="veriquant study examples/lfw-int8.yaml",
     )  # fmt: skip
+
+
+NARROW = ("W8A16", "W8A8", "W4A8")
+WIDE = ("W8A16", "W8A8", "W6A8", "W8A6", "W6A6", "W4A6", "W6A4", "W4A4")
+
+
+def groups(count: int, candidates: tuple[str, ...] = NARROW, seed: int = 0) -> list[GroupChoice]:
+    """Groups of a network: the first is left in floating point, every tenth adds and has no weights."""
+    random = np.random.default_rng(seed)
+    found = []
+    for i in range(count):
+        kind = "Add" if i % 10 == 9 else "Conv"
+        name = f"/backbone/stage{1 + i // 12}/block{i}/{kind.lower()}/{kind}"
+        worst = float(random.uniform(8, 38))
+        drops = sorted(random.uniform(0, 20, len(candidates)), reverse=True)
+        sqnr = {each: worst + drop for each, drop in zip(candidates, drops, strict=True)}
+        operations = [name, f"/backbone/stage{1 + i // 12}/block{i}/bn"] if i % 4 == 0 else [name]
+        found.append(
+            GroupChoice(
+                name=name, operations=operations,
+                parameters=0 if kind == "Add" else 900 * (i + 1), macs=20_000 * (i + 1),
+                chosen="FP32" if i == 0 else candidates[i % len(candidates)], sqnr=sqnr,
+                milliseconds={candidates[0]: 0.2, candidates[-1]: 0.1} if seed == 1 else {},
+            )
+        )  # fmt: skip
+    return found
+
+
+def point(label: str, cost: float, better: float = 0.0, score: float | None = None) -> AllocationPoint:
+    predicted = 14 + 30 * cost + better
+    return AllocationPoint(
+        label=label, relative_bops=cost, nominal_bytes=24e6 * cost, predicted_sqnr=predicted,
+        measured_sqnr=predicted - 0.8, score=score,
+    )  # fmt: skip
+
+
+def allocation(
+    count: int = 24, candidates: tuple[str, ...] = NARROW, budget: str = "bops=0.4", better: float = 0.0, seed: int = 0
+) -> Allocation:
+    """An allocation whose figures hang together; a budget with a target gives its points the score of a search."""
+    scored = ">=" in budget
+    widths = [tuple(int(bits) for bits in each[1:].split("A")) for each in candidates]
+    tried = [point("searched", 0.25 * i, better, score=0.9 + 0.02 * i) for i in range(1, 5)] if scored else []
+    return Allocation(
+        target="simulated", budget=budget, search="walk", metric="sqnr", samples=256,
+        groups=groups(count, candidates, seed),
+        front=[*(point("walk", 1 - 0.075 * i, better) for i in range(11)), point("optimum", 0.39, better + 1), *tried],
+        fixed=[
+            point(f"fixed {name}", weight * activation / 128, better - 1.5)
+            for name, (weight, activation) in zip(candidates, widths, strict=True)
+        ],
+        chosen=point("chosen", 0.4, better, score=0.975 if scored else None), average_bits=5.27, file_bytes=15_870_000,
+        additivity=f"Layers add up: noise measured together 0.0031, singly 0.0029 (ratio {1.07 + seed:.2f}).",
+        rounding="adaround" if better else "nearest", plan={"groups": {}},
+        seconds={"preparation": 3.2, "sensitivity": 81.0, "search": 4.5},
+    )  # fmt: skip
+
+
+def mixed_study(*names: str, synthetic: bool = False) -> StudyResult:
+    """The study with mixed precision: two variants of its first network, one of many groups of its second."""
+    result = study(*names, synthetic=synthetic)
+    found = [
+        ("mixed", allocation()),
+        ("mixed_adaround", allocation(budget="tar@far=1e-3>=0.975", better=2.5, seed=1)),
+    ]
+    many = [("mixed", allocation(130, WIDE))]
+    for each, allocations in zip(result.networks, (found, many), strict=False):
+        for name, allocated in allocations:
+            benchmarks = {b: evaluation(b, 0.006, seed=2, synthetic=synthetic) for b in ("lfw", "cfp-fp")}
+            differences = {
+                b: [
+                    difference("accuracy", -0.0011, 0.002, "no worse"),
+                    difference("tar@far=1e-3", -0.0124, 0.0033, "no worse", 0.02),
+                ]
+                for b in benchmarks
+            }
+            each.variants.append(
+                variant(
+                    name, allocated.file_bytes, 0.9, evaluations=benchmarks, differences=differences,
+                    allocation=allocated,
+                )
+            )  # fmt: skip
+    return result

@@ -67,7 +67,7 @@ def test_the_page_draws_every_chart_and_loads_nothing(page: Any, paths: ReportPa
     assert [entry for entry in page.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
     drawn = page.execute_script(
         "return Array.from(document.querySelectorAll('.chart')).filter(c => c.querySelector("
-        "'svg .scatterlayer .trace, svg .barlayer .trace')).length"
+        "'svg .scatterlayer .trace, svg .barlayer .trace, svg .boxlayer .trace')).length"
     )
     assert drawn == CHARTS
 
@@ -113,6 +113,36 @@ def test_charts_follow_dark_mode(page: Any) -> None:
         WebDriverWait(page, 60).until(lambda b: paper(b) != light)
     finally:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_mixed_precision_is_drawn_and_fits(browser: Any, mixed: ReportPaths) -> None:
+    opened(browser, mixed)
+    assert requested(browser, mixed) == [mixed.html.as_uri()]
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    drawn = browser.execute_script(
+        "const inside = id => Array.from(document.querySelectorAll('#' + id + ' .chart'));"
+        "return ['network-1-mixed', 'network-2-mixed', 'sensitivity'].map(id => inside(id).filter(c => c.querySelector("
+        "'svg .scatterlayer .trace, svg .barlayer .trace, svg .boxlayer .trace')).length)"
+    )
+    assert drawn == [2 + 2 * 3, 1 + 3, 1]
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_many_groups_scroll_in_their_chart_and_not_the_page(browser: Any, mixed: ReportPaths, width: int) -> None:
+    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        opened(browser, mixed)
+        wider = browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
+        assert wider <= 0
+        scrolled = browser.execute_script(
+            "return Array.from(document.querySelectorAll('#network-2-mixed .sideways'), "
+            "box => [box.scrollWidth > box.clientWidth, box.querySelector('svg').clientWidth])"
+        )
+        along = [drawn for overflows, drawn in scrolled if overflows and drawn > 130 * 15]
+        assert len(along) == 2
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_a_hostile_name_runs_nothing(browser: Any, hostile: ReportPaths) -> None:

@@ -81,11 +81,15 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Chart:
-    """A Plotly figure as plain data (`data`, `layout`); only the HTML page draws it. `about` says how to read it."""
+    """A Plotly figure as plain data (`data`, `layout`); only the HTML page draws it. `about` says how to read it.
+
+    `least_width`: pixels below which it scrolls sideways instead of shrinking; 0 where it fits any page.
+    """
 
     kind: ClassVar[str] = "chart"
     figure: dict[str, Any]
     about: str = ""
+    least_width: int = 0
 
 
 @dataclass(frozen=True)

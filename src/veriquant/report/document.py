@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime
 
-from veriquant.report import charts, numbers, tables
+from veriquant.report import allocation, charts, numbers, precisions, tables
 from veriquant.report.blocks import (
     Block,
     Bullets,
@@ -66,10 +66,14 @@ def build(result: StudyResult) -> Document:
     """Order a whole study into a document."""
     metric = verdict_metric(result)
     look = Look(Palette(result.networks), SYNTHETIC if result.synthetic else "")
+    colours = precisions.colours(v.allocation for n in result.networks for v in n.variants if v.allocation)
     sections = [_summary(result, metric, look.palette)]
     for number, network in enumerate(result.networks, 1):
-        sections.append(_network(network, f"network-{number}", metric, look))
-    sections += [_method(result), Section("reading", "How to read this", (Bullets(HOW_TO_READ),))]
+        sections.append(_network(network, f"network-{number}", metric, colours, look))
+    across = allocation.across_networks(result, look)
+    sections += [across] if across else []
+    reading = (*HOW_TO_READ, *(allocation.HOW_TO_READ if across else ()))
+    sections += [_method(result), Section("reading", "How to read this", (Bullets(reading),))]
     return Document(
         title=result.title,
         subtitle=f"{_date(result.started)} · {_processor(result)} · computed in {numbers.duration(result.seconds)}",
@@ -168,7 +172,7 @@ def _short_verdict(found: Compatibility, benchmark: str) -> tuple[str, str]:
 # ---------------------------------------------------------------- one network
 
 
-def _network(network: NetworkStudy, anchor: str, metric: str, look: Look) -> Section:
+def _network(network: NetworkStudy, anchor: str, metric: str, colours: precisions.Colours, look: Look) -> Section:
     facts = (
         f"{numbers.count(network.parameters)} parameters, {numbers.count(network.macs)} multiply-accumulates an image, "
         f"{network.dim} dimensions; from {network.source}."
@@ -178,7 +182,8 @@ def _network(network: NetworkStudy, anchor: str, metric: str, look: Look) -> Sec
         _benchmark(network, benchmark, f"{anchor}-benchmark-{number}", metric, look)
         for number, benchmark in enumerate(benchmarks, 1)
     ]
-    sections += filter(None, [_latency(network, anchor, look), _layers(network, anchor, look)])
+    mixed = allocation.section(network, f"{anchor}-mixed", metric, colours, look)
+    sections += filter(None, [mixed, _latency(network, anchor, look), _layers(network, anchor, look)])
     sections.append(_files(network, anchor))
     return Section(anchor, network.name, (Text(facts),), tuple(sections))
 
