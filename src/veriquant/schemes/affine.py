@@ -46,10 +46,11 @@ class AffineQuantizer(Quantizer):
 
     def forward(self, values: Tensor) -> Tensor:
         """See `Quantizer.forward`."""
+        learning = wants_gradient(values)
         with torch.no_grad():
             scale, lowest, highest = self._steps(values.ndim)
             steps = torch.div(values.float(), scale).round_()
-            inside = (steps >= lowest) & (steps <= highest) if wants_gradient(values) else None
+            inside = (steps >= lowest) & (steps <= highest) if learning else None
             rounded = steps.clamp_(lowest, highest).mul_(scale).to(values.dtype)
         return rounded if inside is None else straight_through(values, rounded, inside)
 

@@ -38,11 +38,12 @@ class CodebookQuantizer(Quantizer):
 
     def forward(self, values: Tensor) -> Tensor:
         """See `Quantizer.forward`."""
+        learning = wants_gradient(values)
         with torch.no_grad():
             scale = along(self.scale, self.axis, values.ndim)
             scaled = torch.div(values.float(), scale)
             rounded = (self.levels[self._nearest(scaled)] * scale).to(values.dtype)
-            inside = self._inside(scaled) if wants_gradient(values) else None
+            inside = self._inside(scaled) if learning else None
         return rounded if inside is None else straight_through(values, rounded, inside)
 
     def codes(self, values: Tensor) -> Codes:

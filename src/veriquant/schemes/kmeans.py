@@ -20,10 +20,10 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 WIDTHS = range(1, 9)
-#: Points that the dynamic programme runs over: the values themselves where there are no more, else equal bins of them.
+#: Values that the dynamic programme runs over one by one; where there are more, it runs over groups of neighbours.
 _POINTS = 4096
-#: Above 5 bits fewer bins do: what they lose, Lloyd's steps on the values regain.
-_FEW_POINTS = 2048
+_GROUPS = 2048
+_FINE_BINS = 2**16
 _LLOYD = 100
 #: Rounds of fitting each channel's scale to the levels and the levels to the scales.
 _ROUNDS = 6
@@ -34,10 +34,11 @@ _NOTHING = 2.0**-100
 def fit_codebook(weight: Tensor, bits: int) -> CodebookQuantizer:
     """Return the table of 2**bits levels and the scale per output channel for `weight` (channels, …), float32.
 
-    A channel's scale starts as its root mean square. The levels minimise the squared error of the weights themselves:
-    the exact optimum over at most 4096 points, then Lloyd's steps over all weights; then scales and levels are fitted
-    to one another in turn, which can only lower the error. Where there are fewer distinct values than levels, levels
-    repeat.
+    A channel's scale starts as its root mean square. The levels minimise the squared error of the weights themselves,
+    so that large channels count for more: the exact optimum over up to 4096 values or 2048 groups of them, then Lloyd's
+    steps over all weights; then scales and levels are fitted to one another in turn, which can only lower the error.
+    Where there are fewer distinct values than levels, levels repeat. Raises `VeriQuantError` for a width outside 1 to 8
+    or weights that are not finite.
     """
     if bits not in WIDTHS:
         raise VeriQuantError(f"kmeans cannot have {bits} bits: choose {WIDTHS[0]} to {WIDTHS[-1]}")
@@ -77,7 +78,7 @@ def _optimum(rows: Tensor, scale: Tensor, count: int) -> Floats:
     values = (rows / scale[:, None]).flatten()[order].numpy()
     weights = scale.square()[:, None].expand_as(rows).flatten()[order].numpy()
     sums = _Sums(values, weights)
-    starts = _points(values, count)
+    starts = _points(values)
     cuts = _partition(sums, starts, count)
     return _lloyd(values, sums, sums.means(cuts))
 
@@ -102,13 +103,17 @@ class _Sums:
         return np.asarray(found[np.maximum(np.cumsum(held) - 1, 0)])
 
 
-def _points(values: Floats, count: int) -> Ints:
-    """Return where each point begins among the sorted values, and the end: (points + 1,)."""
+def _points(values: Floats) -> Ints:
+    """Return where each point begins among the sorted values, and the end: (points + 1,).
+
+    Groups are as narrow as an optimal quantizer's levels are dense, that is with the cube root of the values' density
+    (Panter and Dite 1951): a few outliers do not widen those of all others.
+    """
     changes = np.flatnonzero(np.diff(values)) + 1
-    most = _POINTS if count <= 32 else _FEW_POINTS
-    if len(changes) >= most:
-        edges = np.linspace(values[0], values[-1], most + 1)[1:-1]
-        changes = np.unique(np.searchsorted(values, edges))
+    if len(changes) >= _POINTS:
+        edges = np.searchsorted(values, np.linspace(values[0], values[-1], _FINE_BINS + 1)[:-1])
+        share = np.cumsum(np.cbrt(np.diff(edges, append=len(values))))
+        changes = np.unique(edges[1 + np.searchsorted(share[:-1], share[-1] * np.arange(1, _GROUPS) / _GROUPS)[:-1]])
         changes = changes[(changes > 0) & (changes < len(values))]
     return np.concatenate([[0], changes, [len(values)]]).astype(np.int64)
 
