@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import safetensors
 import torch
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 from torch import Tensor
 
 from veriquant.deploy.pack.arrays import to_array
 from veriquant.deploy.pack.bits import pack_bits, unpack_bits
 from veriquant.errors import VeriQuantError
 from veriquant.files import atomic_path
-from veriquant.onnxgraph.graph import PART
+from veriquant.onnxgraph.graph import PART, Array
 from veriquant.schemes.codes import Codes
 
 _KEY = "veriquant"
@@ -55,7 +55,7 @@ def save_pack(
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a pack atomically: `codes` and float `parameters` by name, `metadata` as plain JSON data."""
-    tensors = {name: value.detach().cpu().to(torch.float32).contiguous() for name, value in parameters.items()}
+    tensors = {name: _array(value, torch.float32) for name, value in parameters.items()}
     described = {}
     for name, each in codes.items():
         if name in parameters or PART in name:
@@ -74,23 +74,23 @@ def load_pack(path: str | os.PathLike[str]) -> Pack:
     try:
         codes = {name: _codes(name, entry, tensors) for name, entry in header["codes"].items()}
         metadata = dict(header["metadata"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise VeriQuantError(f"{path} is damaged ({_line(error)}); write the pack again") from error
     parameters = {name: value for name, value in tensors.items() if PART not in name}
     return Pack(codes, parameters, metadata)
 
 
-def _stored(codes: Codes) -> dict[str, Tensor]:
-    parts = {
-        "codes": torch.from_numpy(pack_bits(to_array(codes.values), codes.bits)),
-        "scale": codes.scale.detach().cpu().to(torch.float32).contiguous(),
-    }
+def _stored(codes: Codes) -> dict[str, Array]:
+    parts = {"codes": pack_bits(to_array(codes.values), codes.bits), "scale": _array(codes.scale, torch.float32)}
     if codes.zero_point is not None:
-        zero_point = codes.zero_point.detach().cpu()
-        parts["zero_point"] = zero_point.to(_narrowest(zero_point)).contiguous()
+        parts["zero_point"] = _array(codes.zero_point, _narrowest(codes.zero_point))
     if codes.levels is not None:
-        parts["levels"] = codes.levels.detach().cpu().to(torch.float32).contiguous()
+        parts["levels"] = _array(codes.levels, torch.float32)
     return parts
+
+
+def _array(value: Tensor, dtype: torch.dtype) -> Array:
+    return to_array(value.to(dtype).contiguous())
 
 
 def _narrowest(values: Tensor) -> torch.dtype:

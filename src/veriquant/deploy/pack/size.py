@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 
 _FLOAT_BYTES = 4
@@ -52,7 +51,5 @@ def file_parts(content: bytes) -> FileParts:
 
 
 def _held_bytes(tensor: onnx.TensorProto) -> int:
-    """Return the bytes of a tensor's values, whichever field of the format holds them."""
-    if tensor.HasField("raw_data"):
-        return len(tensor.raw_data)
-    return int(onnx.numpy_helper.to_array(tensor).astype(np.generic, copy=False).nbytes)
+    """Return the bytes of a tensor's values; a tensor written without raw data counts whole."""
+    return len(tensor.raw_data) or int(tensor.ByteSize())
