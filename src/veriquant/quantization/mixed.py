@@ -128,7 +128,7 @@ def _run(network: Network, settings: MixedSettings, calibration: Calibration | N
     plan = bench.plan(chosen.assignment)
     allocation = _recorded(bench, settings, found, problem, chosen, plan, len(content))
     plan = plan.model_copy(update={"note": _provenance(allocation)})
-    bench.notes += _notes(allocation)
+    bench.notes += _notes(allocation, chosen)
     noise = {e.group: e.noise for e in found.entries if e.precision == str(chosen.assignment[e.group])}
     return Quantized(content, bench.layers(plan, noise), bench.notes, plan=plan, allocation=allocation)
 
@@ -295,7 +295,7 @@ def _recorded(
         metric=found.metric,
         samples=found.samples,
         groups=_groups(bench, found, problem, assignment),
-        front=[*_curve(bench, walk(problem, "bops")), *chosen.tried],
+        front=_curve(bench, walk(problem, "bops")) + [point for point in chosen.tried if point.label != "walk"],
         fixed=[
             _point(bench, problem, f"fixed {p}", uniform(problem, p).assignment, measured=True)
             for p in bench.simulation.table.candidates
@@ -357,13 +357,13 @@ def _provenance(allocation: Allocation) -> dict[str, object]:
     }
 
 
-def _notes(allocation: Allocation) -> list[str]:
+def _notes(allocation: Allocation, found: _Chosen) -> list[str]:
     chosen = allocation.chosen
     counted: dict[str, int] = {}
     for group in allocation.groups:
         counted[group.chosen] = counted.get(group.chosen, 0) + 1
     listed = ", ".join(f"{count} × {name}" for name, count in sorted(counted.items(), reverse=True))
-    rivals = [point for point in allocation.front if point.label != "walk" and point.measured_sqnr is not None]
+    rivals = [point for point in found.tried if point.measured_sqnr is not None]
     compared = "; ".join(f"{point.label} {point.measured_sqnr:.2f} dB" for point in rivals)
     return [
         f"budget {allocation.budget}: relative BOPs {chosen.relative_bops:.4f}, {allocation.average_bits:.2f} bits a "

@@ -1,4 +1,4 @@
-"""`Quantizer`: what stands in a simulated network where a tensor is quantized; `Scheme`: a registered way to make one."""
+"""`Quantizer`: what stands where a simulated network quantizes a tensor; `Scheme`: a registered way to make one."""
 
 from __future__ import annotations
 

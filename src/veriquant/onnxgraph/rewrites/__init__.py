@@ -1,9 +1,8 @@
 """Exact rewrites: the same function in operators that runtimes compute faster or can quantize; one file each."""
 
-from veriquant.onnxgraph.rewrites.batch import free_batch
 from veriquant.onnxgraph.rewrites.batchnorm import fold_batchnorm
 from veriquant.onnxgraph.rewrites.clip import merge_clips
 from veriquant.onnxgraph.rewrites.constants import fold_constants
 from veriquant.onnxgraph.rewrites.prelu import rewrite_prelu
 
-__all__ = ["fold_batchnorm", "fold_constants", "free_batch", "merge_clips", "rewrite_prelu"]
+__all__ = ["fold_batchnorm", "fold_constants", "merge_clips", "rewrite_prelu"]

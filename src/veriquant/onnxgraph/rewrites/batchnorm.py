@@ -13,15 +13,21 @@ from onnx import NodeProto, helper
 from veriquant.onnxgraph.graph import PART, Array, Graph, attribute
 
 
+Shapes = dict[str, tuple[int | None, ...]]
+
+
 def fold_batchnorm(graph: Graph) -> int:
     """Fold or rewrite every BatchNormalization with constant parameters; return how many."""
     changed = 0
+    shapes = graph.shapes()  # once: folding changes no tensor's shape
     for node in [n for n in graph.nodes if n.op_type == "BatchNormalization"]:
         affine = _affine(graph, node)
         if affine is None:
             continue
         scale, shift = affine
-        changed += _into_producer(graph, node, scale, shift) or _as_convolution(graph, node, scale, shift)
+        changed += _into_producer(graph, node, scale, shift, shapes) or _as_convolution(
+            graph, node, scale, shift, shapes
+        )
     return changed
 
 
@@ -34,7 +40,7 @@ def _affine(graph: Graph, node: NodeProto) -> tuple[Array, Array] | None:
     return scale, beta - scale * mean
 
 
-def _into_producer(graph: Graph, node: NodeProto, scale: Array, shift: Array) -> bool:
+def _into_producer(graph: Graph, node: NodeProto, scale: Array, shift: Array, shapes: Shapes) -> bool:
     source = node.input[0]
     producer = graph.producers().get(source)
     if producer is None or len(graph.consumers()[source]) != 1 or source == graph.output:
@@ -44,7 +50,7 @@ def _into_producer(graph: Graph, node: NodeProto, scale: Array, shift: Array) ->
         return False
     if producer.op_type == "MatMul":
         # A MatMul has no place for the shift; a Gemm, the same product, has. Only a matrix times a matrix is a Gemm.
-        shape = graph.shapes().get(producer.input[0])
+        shape = shapes.get(producer.input[0])
         if weight.ndim != 2 or shape is None or len(shape) != 2:
             return False
         producer.op_type = "Gemm"
@@ -66,8 +72,8 @@ def _into_producer(graph: Graph, node: NodeProto, scale: Array, shift: Array) ->
     return True
 
 
-def _as_convolution(graph: Graph, node: NodeProto, scale: Array, shift: Array) -> bool:
-    shape = graph.shapes().get(node.input[0])
+def _as_convolution(graph: Graph, node: NodeProto, scale: Array, shift: Array, shapes: Shapes) -> bool:
+    shape = shapes.get(node.input[0])
     if shape is None or len(shape) != 4:
         return False
     channels = len(scale)
