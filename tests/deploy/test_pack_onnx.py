@@ -193,6 +193,7 @@ def test_a_weight_that_two_operations_share_is_stored_once() -> None:
     # Also when the operation that comes later is named first.
     content = pack_onnx(graph, {name: PackedWeight(codes) for name in ("second", "first")}, {})
     assert file_parts(content).codes == 64 * 64 // 2
+    onnx.checker.check_model(content)  # also: what is made stands before what uses it
     x = np.random.default_rng(1).normal(size=(1, 64)).astype(np.float32)
     value = codes.decode().numpy().T
     np.testing.assert_allclose(run(content, x), np.maximum(x @ value, 0) @ value, rtol=1e-4, atol=1e-4)
