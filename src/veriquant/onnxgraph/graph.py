@@ -28,9 +28,10 @@ class Graph:
 
     `nodes` stand in topological order; `constants` maps tensor names to arrays (initializers and Constant nodes alike).
     Edits go through `replace` and plain changes of `constants`; `to_model` writes an ordinary ONNX model again.
+    `own_names`: the model was written by a `Graph`, whose names of nodes stay as they are.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, *, own_names: bool = False) -> None:
         model = _converted(model)
         self._frame = onnx.ModelProto()
         self._frame.CopyFrom(model)
@@ -44,7 +45,8 @@ class Graph:
                 self.nodes.append(node)
         self.input = next(i.name for i in graph.input if i.name not in self.constants)
         self.output = graph.output[0].name
-        _name_nodes(self.nodes)
+        if not own_names:
+            _name_nodes(self.nodes)
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Graph:

@@ -50,6 +50,7 @@ def _run(network: Network, settings: FixedSettings, calibration: Calibration | N
         f"relative BOPs {bench.costs.relative_bops(precisions):.3f}, {bench.costs.average_bits(precisions):.2f} bits a "
         f"weight, nominal {bench.costs.nominal_bytes(precisions) / 1e6:.3f} MB, on disk {len(content) / 1e6:.3f} MB"
     )
+    bench.notes.append(bench.agreement(content, plan))
     return Quantized(content, bench.layers(plan), bench.notes, plan=plan)
 
 

@@ -128,7 +128,7 @@ def _run(network: Network, settings: MixedSettings, calibration: Calibration | N
     plan = bench.plan(chosen.assignment)
     allocation = _recorded(bench, settings, found, problem, chosen, plan, len(content))
     plan = plan.model_copy(update={"note": _provenance(allocation)})
-    bench.notes += _notes(allocation, chosen)
+    bench.notes += [*_notes(allocation, chosen), bench.agreement(content, plan)]
     noise = {e.group: e.noise for e in found.entries if e.precision == str(chosen.assignment[e.group])}
     return Quantized(content, bench.layers(plan, noise), bench.notes, plan=plan, allocation=allocation)
 
@@ -230,7 +230,7 @@ def _within_task(
     network = bench.network
 
     def score(assignment: Mapping[str, Precision]) -> float:
-        change = bench.fitted.change(assignment)
+        change = bench.fitted.change(assignment, codes=True)
         embedder = SimulatedEmbedder(bench.simulation, change, dim=network.dim, threads=torch.get_num_threads())
         return judge(embedder, budget.metric)
 

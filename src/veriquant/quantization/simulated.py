@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from torch import Tensor
 from veriquant.allocation.sensitivity import noise_ratios, sqnr_db
 from veriquant.data.calibration import Calibration
 from veriquant.deploy.pack import pack_planned
+from veriquant.deploy.runtimes import open_embedder
 from veriquant.networks.network import Network
 from veriquant.progress import working
 from veriquant.quantization.layers import planned_layers
@@ -104,7 +106,7 @@ class Bench:
 
     def noise(self, precisions: Mapping[str, Precision]) -> float:
         """Return the mean noise-to-signal ratio of the embeddings of the check images under an assignment."""
-        return self.noise_under(self.fitted.change(precisions))[0]
+        return self.noise_under(self.fitted.change(precisions, codes=True))[0]
 
     def noise_under(self, change: Change) -> tuple[float, float]:
         """Return mean noise-to-signal ratio and SQNR in dB of the check images' embeddings under a change."""
@@ -125,6 +127,21 @@ class Bench:
     def file(self, plan: Plan) -> bytes:
         """Return the ONNX file of the network under a plan, its weights stored in their own bits."""
         return pack_planned(self.simulation, self.fitted, plan)
+
+    def agreement(self, content: bytes, plan: Plan) -> str:
+        """Say how the file's embeddings in ONNX Runtime compare with the simulated ones, over the check images."""
+        embedder = open_embedder(content, self.network.spec, runtime="onnxruntime", threads=os.cpu_count() or 1)
+        size = embedder.max_batch or 8
+        pixels = self.check.contiguous().numpy()
+        found = np.concatenate([embedder(pixels[i : i + size]) for i in range(0, len(pixels), size)])
+        simulated = self.simulation.embed(self.check, self.fitted.planned(plan))
+        cosines = (found * simulated).sum(axis=1)
+        cosines /= np.linalg.norm(found, axis=1) * np.linalg.norm(simulated, axis=1)
+        sqnr = sqnr_db(noise_ratios(self.reference, found))
+        return (
+            f"the file in ONNX Runtime: {sqnr:.2f} dB signal to quantization noise; cosine to the simulation "
+            f"{cosines.mean():.6f} (least {cosines.min():.6f}) over {len(pixels)} images"
+        )
 
     def layers(self, plan: Plan, noise: Mapping[str, float] | None = None) -> list[Layer]:
         """Return the layers of the user's network under a plan; `noise`: by group, of each quantized alone."""

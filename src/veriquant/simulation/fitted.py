@@ -8,7 +8,7 @@ rounded weights, because every layer is rounded by itself: whatever a plan asks 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -18,7 +18,10 @@ from veriquant.schemes import SCHEMES, AffineQuantizer, Histogram, Quantizer
 from veriquant.simulation.plan import Plan, PlanGroup
 from veriquant.simulation.precision import FLOAT_BITS, FP32, Precision
 from veriquant.simulation.simulation import Simulation
-from veriquant.simulation.steps import Change
+from veriquant.simulation.steps import Change, ProductOfCodes
+
+#: Sums of products of codes of at most this many bits are exact in float32 for all but the longest sums.
+EXACT_BITS = 8
 
 Recover = Callable[[str, Quantizer, Tensor], Tensor]
 """Rounds a weight better than to the nearest: (operation, fitted quantizer, weight) -> weight on the same levels."""
@@ -73,18 +76,24 @@ class Fitted:
             module = self.simulation.weighted(operation)
             with torch.no_grad():
                 weight = module.weight.detach()
-                quantizer = chosen.fit_weight(weight, bits, self.ranges)
+                quantizer = in_halves(chosen.fit_weight(weight, bits, self.ranges))
                 rounded = quantizer(weight)
             if self.recover is not None and isinstance(quantizer, AffineQuantizer) and bits <= 8:
                 rounded = self.recover(operation, quantizer, weight)
             bias = None if module.bias is None else module.bias.detach()
             if self.correct is not None:
                 bias = self.correct(operation, torch.zeros(len(weight)) if bias is None else bias, rounded)
-            self._weights[key] = RoundedWeight(quantizer, like(rounded, weight), bias)
+            self._weights[key] = RoundedWeight(quantizer, like(rounded, weight), None if bias is None else halves(bias))
         return self._weights[key]
 
-    def change(self, precisions: Mapping[str, Precision], schemes: Mapping[str, str] | None = None) -> Change:
-        """Return what stands in the network's way when each named group has a precision; others are left in float."""
+    def change(
+        self, precisions: Mapping[str, Precision], schemes: Mapping[str, str] | None = None, *, codes: bool = False
+    ) -> Change:
+        """Return what stands in the network's way when each named group has a precision; others are left in float.
+
+        `codes`: compute from integers wherever weight and input have at most 8 bits each, as a packed file does: the
+        same up to the last bits, which many layers of rounding turn into other codes.
+        """
         weights: dict[str, tuple[Tensor, Tensor | None]] = {}
         activations: dict[str, Quantizer] = {}
         for name, precision in precisions.items():
@@ -96,11 +105,28 @@ class Fitted:
             if precision.activation_bits < FLOAT_BITS:
                 for tensor in group.activations:
                     activations[tensor] = self.activation(tensor, precision.activation_bits)
-        return Change(weights, activations)
+        change = Change(weights, activations)
+        return replace(change, codes=self._products(change, precisions, schemes or {})) if codes else change
+
+    def _products(
+        self, change: Change, precisions: Mapping[str, Precision], schemes: Mapping[str, str]
+    ) -> dict[str, ProductOfCodes]:
+        found = {}
+        for name, precision in precisions.items():
+            if precision.weight_bits > EXACT_BITS:
+                continue
+            for operation in self.simulation.groups[name].weights:
+                rounded = self.weight(operation, precision.weight_bits, schemes.get(name))
+                reads = change.activations.get(self.simulation.reads[operation])
+                product = product_of_codes(rounded, reads)
+                if product is not None:
+                    found[operation] = product
+        return found
 
     def planned(self, plan: Plan) -> Change:
-        """Return what stands in the network's way under a plan."""
-        return self.change(plan.precisions(), {n: g.scheme for n, g in plan.groups.items() if g.scheme is not None})
+        """Return what stands in the network's way under a plan, in the numbers of the packed file."""
+        schemes = {name: group.scheme for name, group in plan.groups.items() if group.scheme is not None}
+        return self.change(plan.precisions(), schemes, codes=True)
 
     def plan(self, precisions: Mapping[str, Precision]) -> Plan:
         """Return a plan with these settings for an assignment of precisions; a group that is not in it stays float."""
@@ -128,6 +154,20 @@ class Fitted:
         )
 
 
+def product_of_codes(rounded: RoundedWeight, reads: Quantizer | None) -> ProductOfCodes | None:
+    """Return an operation on integers, or None where its weight or what it reads has no uniform levels of few bits."""
+    quantizer = rounded.quantizer
+    if not isinstance(quantizer, AffineQuantizer) or not isinstance(reads, AffineQuantizer):
+        return None
+    if max(quantizer.bits, reads.bits) > EXACT_BITS:
+        return None
+    codes = quantizer.codes(rounded.weight)
+    zero = quantizer.zero_point.reshape(-1, *[1] * (codes.values.ndim - 1))
+    scale = (quantizer.scale * reads.scale).expand(len(rounded.weight)).contiguous()
+    integers = like((codes.values - zero).float(), rounded.weight)
+    return ProductOfCodes(float(reads.scale), integers, scale, rounded.bias)
+
+
 def check_plan(plan: Plan, simulation: Simulation) -> None:
     """Raise `VeriQuantError` where a plan is of another network: every group must be there, and no other."""
     ours, theirs = set(simulation.groups), set(plan.groups)
@@ -139,6 +179,24 @@ def check_plan(plan: Plan, simulation: Simulation) -> None:
             f"groups of {simulation.name} on target {simulation.table.name} ({len(unknown)} unknown, "
             f"{len(missing)} missing)"
         )
+
+
+def in_halves(quantizer: Quantizer) -> Quantizer:
+    """Round a quantizer's scales to float16, in place, so that a file may store them in two bytes and lose nothing."""
+    scale = getattr(quantizer, "scale", None)
+    if isinstance(scale, Tensor):
+        scale.copy_(halves(scale))
+    return quantizer
+
+
+def halves(values: Tensor) -> Tensor:
+    """Return float32 values rounded to float16, but for a tensor in which one is beyond its normal range.
+
+    A relative error of 2**-11, nothing beside that of 8-bit codes.
+    """
+    magnitude = values.abs()
+    held = (magnitude <= torch.finfo(torch.float16).max) & (magnitude >= torch.finfo(torch.float16).tiny)
+    return values.half().float() if bool((held | (values == 0)).all()) else values
 
 
 def like(values: Tensor, pattern: Tensor) -> Tensor:

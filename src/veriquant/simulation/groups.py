@@ -12,7 +12,6 @@ floating point.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import fx
@@ -53,10 +52,10 @@ def find_groups(module: fx.GraphModule, table: KernelTable) -> dict[str, Group]:
     return {group.name: group for group in groups}
 
 
-def quantized_nodes(module: fx.GraphModule, groups: Iterable[Group]) -> dict[str, fx.Node]:
-    """Return the node that makes each tensor of the groups, by the tensor's name."""
-    wanted = {tensor for group in groups for tensor in group.activations}
-    return {n.meta["tensor"]: n for n in module.graph.nodes if n.meta.get("tensor") in wanted}
+def tensors_read(module: fx.GraphModule) -> dict[str, str]:
+    """Return the tensor that each operation with weights reads, looked for through what only moves values."""
+    weighted = (node for node in module.graph.nodes if node.meta.get("kind") == "weighted")
+    return {node.meta["operation"]: origin.meta["tensor"] for node in weighted for origin in _origins(node)[:1]}
 
 
 def _group(kernels: list[fx.Node], table: KernelTable) -> Group:

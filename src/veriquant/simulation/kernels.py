@@ -17,7 +17,8 @@ class KernelTable:
 
     `candidates`: the widths that a search chooses from, the highest first: that is its baseline. `only`: for an ONNX
     operator, the widths that its kernels have, where they are fewer. `fused`: operators that a kernel applies to its
-    result before it is quantized: no quantizer stands in front of them.
+    result before it is quantized: no quantizer stands in front of them. `integer_kernels`: whether a packed file should
+    be laid out for the runtime's integer kernels, or compute the simulation's very numbers.
     """
 
     name: str
@@ -25,6 +26,7 @@ class KernelTable:
     candidates: tuple[Precision, ...]
     fused: tuple[str, ...]
     only: Mapping[str, tuple[Precision, ...]] = field(default_factory=dict)
+    integer_kernels: bool = False
 
     def widths(self, operator: str) -> tuple[Precision, ...]:
         """Return the candidates that `operator` has a kernel for."""
@@ -64,5 +66,6 @@ TARGETS.add(
         (*_X86_FLOAT, *_precisions("W8A8 W4A8")),
         ("Relu", "Clip"),
         dict.fromkeys(("PRelu", "HardSwish", "HardSigmoid", "Tanh", "Softmax", "LayerNormalization"), _X86_FLOAT),
+        integer_kernels=True,
     ),
 )

@@ -18,7 +18,7 @@ from veriquant.onnxgraph.graph import Graph
 from veriquant.onnxgraph.inspection import inspect_graph
 from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants, merge_clips
 from veriquant.results import Layer
-from veriquant.simulation.groups import Group, find_groups
+from veriquant.simulation.groups import Group, find_groups, tensors_read
 from veriquant.simulation.kernels import TARGETS, KernelTable
 from veriquant.simulation.onnx_import import import_onnx
 from veriquant.simulation.pool import one_thread_each
@@ -43,6 +43,8 @@ class Simulation:
     module: fx.GraphModule = field(repr=False)
     groups: Mapping[str, Group] = field(repr=False)
     steps: Steps = field(repr=False)
+    reads: Mapping[str, str] = field(repr=False)
+    """The tensor that each operation with weights reads, where it is made."""
     layers: Mapping[str, Layer] = field(repr=False)
     """The operations with their parameters and multiply-accumulates (MACs) for one image, by name."""
 
@@ -112,7 +114,9 @@ def simulate_graph(graph: Graph, network: Network, target: str | KernelTable = "
                 "dynamic batch axis"
             ) from error
     layers = {layer.name: layer for layer in inspect_graph(graph).layers}
-    return Simulation(network.name, network.digest, network.spec, table, graph, module, groups, steps, layers)
+    return Simulation(
+        network.name, network.digest, network.spec, table, graph, module, groups, steps, tensors_read(module), layers
+    )
 
 
 def as_images(images: npt.NDArray[np.float32] | Tensor) -> Tensor:

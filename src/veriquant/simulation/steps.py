@@ -15,17 +15,35 @@ from torch import Tensor, fx
 
 from veriquant.errors import VeriQuantError
 from veriquant.schemes.quantizer import Quantizer
-from veriquant.simulation.weighted import Weighted
+from veriquant.simulation.weighted import Product, Weighted
 
 Env = dict[int, Any]
 
 
 @dataclass(frozen=True)
+class ProductOfCodes:
+    """An operation on codes: the input divided by `step` is integers, and so is `weight`.
+
+    Sums of products of codes are integers that float32 holds exactly, whatever the order of the sum (below 2**24), so
+    that any runtime gives the same; `scale`, (outputs,), is the input's step times the weight's, and follows behind.
+    """
+
+    step: float
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+
+@dataclass(frozen=True)
 class Change:
-    """What stands in a network's way: weights (and biases) by operation, quantizers by tensor; all else is as it is."""
+    """What stands in a network's way: weights (and biases) by operation, quantizers by tensor; all else is as it is.
+
+    An operation in `codes` is computed from integers; its entry in `weights` is the same up to rounding.
+    """
 
     weights: Mapping[str, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
     activations: Mapping[str, Quantizer] = field(default_factory=dict)
+    codes: Mapping[str, ProductOfCodes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -212,6 +230,8 @@ class Steps:
     def _with_weights(self, step: _Step, x: Tensor, parts: Sequence[Change]) -> Tensor:
         weighted = step.weighted
         assert weighted is not None
+        if len(parts) == 1 and step.operation in parts[0].codes:
+            return _of_codes(weighted, x, parts[0].codes[step.operation])
         pairs = [part.weights.get(step.operation, (weighted.weight, weighted.bias)) for part in parts]
         if len(parts) == 1:
             return weighted.compute(x, *pairs[0])
@@ -241,6 +261,13 @@ class _Value:
 
 def _look_up(argument: Any, env: Env) -> Any:
     return env[argument.index] if isinstance(argument, _Value) else argument
+
+
+def _of_codes(weighted: Weighted, x: Tensor, product: ProductOfCodes) -> Tensor:
+    y = weighted.compute(torch.div(x, product.step).round_(), product.weight, None)
+    shape = (-1,) if isinstance(weighted, Product) else (-1, *[1] * (product.weight.ndim - 2))
+    y = y * product.scale.reshape(shape)
+    return y if product.bias is None else y + product.bias.reshape(shape)
 
 
 def _rounded(quantizer: Quantizer, values: Tensor) -> Tensor:

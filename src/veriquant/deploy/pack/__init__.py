@@ -2,5 +2,6 @@
 
 from veriquant.deploy.pack.levels import ActivationLevels, PackedWeight
 from veriquant.deploy.pack.onnx_file import pack_onnx
+from veriquant.deploy.pack.planned import pack_planned
 
-__all__ = ["ActivationLevels", "PackedWeight", "pack_onnx"]
+__all__ = ["ActivationLevels", "PackedWeight", "pack_onnx", "pack_planned"]

@@ -28,15 +28,18 @@ def write_activations(
         _quantize(graph, tensor, levels, bypass, pool)
 
 
-def hold_in_float(graph: Graph, names: Collection[str]) -> None:
+def hold_in_float(graph: Graph, names: Collection[str], *, every: bool = False) -> None:
     """Keep ONNX Runtime from quantizing the weights of the nodes called `names`, which compute in float, by itself.
 
     Its optimizer (WeightBiasQuantization) does so, with one scale for the whole weight, where a DequantizeLinear
     stands before the node and a QuantizeLinear behind it, also behind a ReLU or Clip. An activation that changes
-    nothing, LeakyRelu with slope 1, stops it, and is fused into the kernel.
+    nothing, LeakyRelu with slope 1, stops it, and is fused into the kernel. `every`: the same for operations without
+    weights, such as an addition, whose integer kernels round otherwise than the sum of decoded values.
     """
-    for node in [n for n in graph.nodes if n.op_type in _SEIZED and n.name in names]:
-        if not _is_quantized(graph, node.output[0]):
+    decoded = {node.output[0] for node in graph.nodes if node.op_type == "DequantizeLinear"}
+    for node in [n for n in graph.nodes if n.name in names]:
+        seized = node.op_type in _SEIZED or (every and any(name in decoded for name in node.input))
+        if not seized or not _is_quantized(graph, node.output[0]):
             continue
         output, inner = node.output[0], f"{node.name}{PART}float"
         hold = Parts(node.name, Pool(graph))

@@ -51,7 +51,7 @@ def _kernel(
     bypass: Collection[str],
     exact: bool,
 ) -> IntegerKernel | None:
-    reads = _levels_read(graph, node.input[0], activations, bypass)
+    reads = levels_read(graph, node.input[0], activations, bypass)
     weight = integer_weight(packed.codes, exact)
     if reads is None or reads.bits > 8 or weight is None:
         return None
@@ -71,7 +71,7 @@ def _kernel(
     return None if codes is None else IntegerKernel(weight, codes, reads)
 
 
-def _levels_read(
+def levels_read(
     graph: Graph, tensor: str, activations: Mapping[str, ActivationLevels], bypass: Collection[str]
 ) -> ActivationLevels | None:
     """Return the levels that a tensor's values lie on, also where they were only rearranged since."""
@@ -80,7 +80,7 @@ def _levels_read(
     maker = graph.producers().get(tensor)
     if maker is None or maker.op_type not in _REARRANGING or maker.name in bypass:
         return None
-    return _levels_read(graph, maker.input[0], activations, bypass)
+    return levels_read(graph, maker.input[0], activations, bypass)
 
 
 def _writes_codes(graph: Graph, tensor: str, activations: Mapping[str, ActivationLevels]) -> bool:

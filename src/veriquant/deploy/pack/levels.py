@@ -13,11 +13,13 @@ class PackedWeight:
 
     `integer`: the operation should run in a kernel for integers. It does where its codes are uniform, of at most 8
     bits and with one zero point for all channels, and what it reads (a convolution also: writes) is quantized to at
-    most 8 bits; otherwise it computes in float with the same levels.
+    most 8 bits; otherwise it computes in float with the same levels. `exact`: it should sum codes in float, so that
+    every runtime gives the same embeddings to the last code; it does where weight and input have at most 8 bits.
     """
 
     codes: Codes
     integer: bool = False
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.codes.axis not in (None, 0):

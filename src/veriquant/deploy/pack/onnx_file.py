@@ -14,9 +14,10 @@ from veriquant.deploy.pack.activations import hold_in_float, write_activations
 from veriquant.deploy.pack.arrays import to_array
 from veriquant.deploy.pack.compact import shorten_names, store_halves
 from veriquant.deploy.pack.integer import write_bias, write_integer_weight
-from veriquant.deploy.pack.kernels import IntegerKernel, integer_kernels
+from veriquant.deploy.pack.kernels import IntegerKernel, integer_kernels, levels_read
 from veriquant.deploy.pack.levels import ActivationLevels, PackedWeight
 from veriquant.deploy.pack.parts import Parts, Pool
+from veriquant.deploy.pack.products import computes_codes, write_product
 from veriquant.deploy.pack.storage import opset
 from veriquant.deploy.pack.weights import write_weight
 from veriquant.errors import VeriQuantError
@@ -56,16 +57,38 @@ def pack_onnx(
     activations = {**{by_name[name].input[0]: kernel.reads for name, kernel in integer.items()}, **activations}
     pool = Pool(graph)
     written: dict[tuple[object, ...], str] = {}
-    for node in [node for node in graph.nodes if node.name in weights]:
+    exactly = _exactly(graph, weights, activations, bypass, integer)
+    for node in [node for node in graph.nodes if node.name in weights and node.name not in exactly]:
         _write_weight(graph, node, weights[node.name].codes, integer.get(node.name), pool, written)
     write_activations(graph, activations, bypass, pool)
-    hold_in_float(graph, set(by_name) - set(integer))
+    for name, reads in exactly.items():
+        write_product(graph, by_name[name], weights[name], reads, _is_transposed(by_name[name]), pool)
+    every = any(packed.exact for packed in weights.values())
+    hold_in_float(graph, set(by_name) - set(integer) - set(exactly), every=every)
     store_halves(graph, pool, halves)
     model = graph.to_model()
     del model.graph.value_info[:]
     shorten_names(model)
     content: bytes = model.SerializeToString()
     return content
+
+
+def _exactly(
+    graph: Graph,
+    weights: Mapping[str, PackedWeight],
+    activations: Mapping[str, ActivationLevels],
+    bypass: Collection[str],
+    integer: Collection[str],
+) -> dict[str, ActivationLevels]:
+    """Return the operations that are written as products of codes, with the levels that they read."""
+    found = {}
+    for node in graph.nodes:
+        if node.name not in weights or node.name in integer or node.name in bypass:
+            continue
+        reads = levels_read(graph, node.input[0], activations, bypass)
+        if reads is not None and computes_codes(graph, node, weights[node.name], reads):
+            found[node.name] = reads
+    return found
 
 
 def _opset(weights: Collection[PackedWeight], activations: Collection[ActivationLevels]) -> int:
@@ -88,7 +111,7 @@ def _raised(graph: Graph, version: int) -> Graph:
                 f"({reason}); take 8-bit weights, or export it with opset {version}"
             ) from error
         model.ir_version = max(model.ir_version, _IR_VERSIONS[version])
-    return Graph(model)
+    return Graph(model, own_names=True)
 
 
 def _check_names(

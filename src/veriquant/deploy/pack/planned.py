@@ -11,11 +11,13 @@ from veriquant.simulation.precision import FLOAT_BITS
 
 
 def pack_planned(simulation: Simulation, fitted: Fitted, plan: Plan) -> bytes:
-    """Return the ONNX model of a simulated network under `plan`: its embeddings are those of the simulation.
+    """Return the ONNX model of a simulated network under `plan`, its weights stored in their own bits.
 
-    Weights are stored in their own bits; where a group reads and writes at most 8 bits, the file is laid out so that
-    ONNX Runtime may compute it in integers.
+    For a target with integer kernels the file is laid out so that ONNX Runtime computes in them wherever a group reads
+    and writes at most 8 bits: fast, and as near to the simulation as its kernels' rounding. For the others it computes
+    in float on the codes themselves, so that its embeddings are those of the simulation.
     """
+    integers = simulation.table.integer_kernels
     weights: dict[str, PackedWeight] = {}
     biases = {}
     activations: dict[str, ActivationLevels] = {}
@@ -25,7 +27,7 @@ def pack_planned(simulation: Simulation, fitted: Fitted, plan: Plan) -> bytes:
             for operation in group.weights:
                 rounded = fitted.weight(operation, precision.weight_bits, settings.scheme)
                 codes = rounded.quantizer.codes(rounded.weight)
-                weights[operation] = PackedWeight(codes, integer=precision.activation_bits <= 8)
+                weights[operation] = PackedWeight(codes, integer=integers, exact=not integers)
                 if rounded.bias is not None:
                     biases[operation] = rounded.bias.numpy()
         if precision.activation_bits < FLOAT_BITS:

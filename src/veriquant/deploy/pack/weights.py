@@ -24,11 +24,16 @@ def write_weight(parts: Parts, codes: Codes, transposed: bool) -> str:
     """
     if codes.levels is not None:
         return _write_codebook(parts, codes, transposed)
+    return parts.add("Mul", [write_codes(parts, codes, transposed), _scale(parts, codes, transposed)], "weight")
+
+
+def write_codes(parts: Parts, codes: Codes, transposed: bool) -> str:
+    """Write the integers code − zero point of uniform levels as float; return the name of their tensor."""
     values, zero_point = _centred(codes)
     name = store(parts, laid_out(values, transposed), codes.bits, TensorProto.FLOAT)
-    if zero_point is not None:
-        name = parts.add("Sub", [name, _float_zero_point(parts, zero_point, codes, transposed)], "centred")
-    return parts.add("Mul", [name, _scale(parts, codes, transposed)], "weight")
+    if zero_point is None:
+        return name
+    return parts.add("Sub", [name, _float_zero_point(parts, zero_point, codes, transposed)], "centred")
 
 
 def _write_codebook(parts: Parts, codes: Codes, transposed: bool) -> str:
