@@ -7,15 +7,15 @@ import onnx
 import pytest
 from quantization_networks import hard_model, inputs, network, pictures
 
-from veriquant.onnxgraph.graph import Graph
 from veriquant.deploy.runtimes import open_embedder
+from veriquant.deploy.sessions import embeddings_of
 from veriquant.errors import VeriQuantError
 from veriquant.networks.onnx_file import read_stamp
+from veriquant.onnxgraph.graph import Graph
+from veriquant.onnxgraph.rewrites import fold_batchnorm
 from veriquant.quantization import METHODS, Target
-from veriquant.quantization.activations import embeddings_of
 from veriquant.quantization.int8 import mean_cosine
 from veriquant.quantization.qdq import Kernels, insert_qdq
-from veriquant.onnxgraph.rewrites import fold_batchnorm
 from veriquant.recipes import load_recipe, shipped_recipes
 
 #: The least mean cosine to full precision that each recipe must keep on the hard network of these tests.
@@ -108,7 +108,7 @@ def test_a_layer_kept_in_float_is_computed_in_float() -> None:
     fold_batchnorm(graph)
     batch = inputs(24)
     names = {t for n in graph.nodes for t in (*n.input, *n.output) if t and t not in graph.constants}
-    from veriquant.quantization.activations import watch
+    from veriquant.deploy.sessions import watch
 
     spans: dict[str, tuple[float, float]] = {}
     for values in watch(graph, sorted(names - {graph.input, graph.output}), batch):

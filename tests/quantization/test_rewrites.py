@@ -6,11 +6,11 @@ import pytest
 from onnx import helper
 from quantization_networks import hard_model, inputs, network, pictures
 
+from veriquant.deploy.sessions import embeddings_of
 from veriquant.onnxgraph.graph import Graph
-from veriquant.quantization.activations import embeddings_of
-from veriquant.quantization.equalise import equalise
-from veriquant.quantization.reference import check_equal
 from veriquant.onnxgraph.rewrites import fold_batchnorm, merge_clips, rewrite_prelu
+from veriquant.quantization.reference import check_equal
+from veriquant.recovery import equalise_activations
 
 
 def kinds(graph: Graph) -> list[str]:
@@ -30,7 +30,7 @@ def test_all_rewrites_together_keep_the_function(slopes: str, seed: int) -> None
     graph = Graph.from_bytes(content)
     assert fold_batchnorm(graph) == 3
     assert merge_clips(graph) == 1
-    assert equalise(graph, inputs(4)) > 0
+    assert equalise_activations(graph, inputs(4)) > 0
     assert rewrite_prelu(graph) == 3
     assert not {"BatchNormalization", "PRelu"} & set(kinds(graph))
     assert_same_function(graph, content)
@@ -94,13 +94,13 @@ def test_equalising_narrows_the_spread_of_channels() -> None:
         return float(widths.max() / np.median(widths))
 
     before = spread(graph)
-    equalise(graph, batch)
+    equalise_activations(graph, batch)
     assert spread(graph) < before / 3
     assert_same_function(graph, content)
 
 
 def embeddings_tensor(graph: Graph, name: str, batch: np.ndarray) -> np.ndarray:
-    from veriquant.quantization.activations import watch
+    from veriquant.deploy.sessions import watch
 
     return np.concatenate([values[name] for values in watch(graph, [name], batch)])
 

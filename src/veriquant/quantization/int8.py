@@ -25,11 +25,11 @@ from veriquant.data.calibration import Calibration
 from veriquant.deploy.environment import has_integer_dot_product, instruction_sets
 from veriquant.deploy.latency import measure_latency
 from veriquant.deploy.runtimes import open_embedder
+from veriquant.deploy.sessions import embeddings_of
 from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
 from veriquant.onnxgraph.graph import WEIGHTED, Array, Graph, operation
 from veriquant.progress import working
-from veriquant.quantization.activations import embeddings_of
 from veriquant.quantization.layers import quantized_layers
 from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
 from veriquant.quantization.prepare import fit_and_check, prepare

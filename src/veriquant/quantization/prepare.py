@@ -13,14 +13,15 @@ from veriquant.networks.network import Network
 from veriquant.onnxgraph.graph import Graph
 from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants, merge_clips, rewrite_prelu
 from veriquant.progress import working
-from veriquant.quantization.activations import input_batches
-from veriquant.quantization.equalise import equalise
+from veriquant.quantization.inputs import input_batches
 from veriquant.quantization.reference import check_equal
+from veriquant.recovery.equalise_activations import equalise_activations
+from veriquant.recovery.equalise_weights import equalise_weights
 
 Images = npt.NDArray[np.float32]
 
-#: How channels may be equalised: not at all, or by the ranges of their activations (`equalise`).
-EQUALISATIONS = ("none", "activations")
+#: How channels may be equalised: not at all, or by the ranges of their activations or of their weights (`recovery`).
+EQUALISATIONS = ("none", "activations", "weights")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ def prepare(network: Network, fit: Images, *, equalisation: str = "activations",
     counts = {"batch normalisations folded": fold_batchnorm(graph), "pairs of Clips merged": merge_clips(graph)}
     if equalisation == "activations":
         with working("equalising channels"):
-            counts["tensors with channels equalised"] = equalise(graph, fit)
+            counts["tensors with channels equalised"] = equalise_activations(graph, fit)
+    elif equalisation == "weights":
+        counts["tensors with the weights around them equalised"] = equalise_weights(graph)
     if prelu:
         counts["PReLUs rewritten as convolution and addition"] = rewrite_prelu(graph)
     check_equal(network, graph)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from veriquant.deploy.sessions import watch
 from veriquant.onnxgraph.graph import Graph
-from veriquant.quantization.activations import watch
 from veriquant.schemes.histogram import BINS, Histogram
 
 Range = tuple[float, float]

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from veriquant.deploy.sessions import embeddings_of
 from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
 from veriquant.onnxgraph.graph import Graph
 from veriquant.onnxgraph.inspection import inspect_onnx
 from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants, merge_clips, rewrite_prelu
-from veriquant.quantization.activations import embeddings_of
 from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
 from veriquant.results import Layer
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import onnx
 
+from veriquant.deploy.sessions import open_session
 from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
 from veriquant.onnxgraph.graph import Graph
 from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants
-from veriquant.quantization.activations import open_session
 from veriquant.quantization.layers import quantized_layers
 from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
 from veriquant.quantization.qdq import quiet_tool

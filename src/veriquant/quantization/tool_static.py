@@ -16,7 +16,7 @@ from veriquant.networks.network import Network
 from veriquant.onnxgraph.graph import Graph
 from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants
 from veriquant.progress import track
-from veriquant.quantization.activations import input_batches
+from veriquant.quantization.inputs import input_batches
 from veriquant.quantization.layers import quantized_layers
 from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
 from veriquant.quantization.qdq import Kernels, Type, insert_qdq, quantizable_operations, quiet_tool
