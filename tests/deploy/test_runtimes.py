@@ -11,7 +11,6 @@ from onnx import TensorProto, helper, numpy_helper
 from veriquant.deploy import (
     RUNTIMES,
     choose_runtime,
-    inspect_onnx,
     machine,
     measure_latency,
     open_embedder,
@@ -22,6 +21,7 @@ from veriquant.deploy.embedder import Batch, Embedder, Embeddings
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.spec import InputSpec
 from veriquant.networks.export import export_onnx
+from veriquant.onnxgraph import inspect_onnx
 
 SPEC = InputSpec(size=(16, 16))
 

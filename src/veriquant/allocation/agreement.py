@@ -12,6 +12,8 @@ from scipy.stats import kendalltau
 from veriquant.allocation.problem import Assignment, Problem
 
 Key = TypeVar("Key", bound=Hashable)
+NOTHING = 1e-9
+"""A noise-to-signal ratio that float32 arithmetic alone makes over some dozen layers."""
 ADD_UP = (0.5, 2.0)
 """The measured over the predicted noise within which layers are said to add up: 3 dB either way."""
 
@@ -64,6 +66,9 @@ def additivity(problem: Problem, assignment: Assignment, measured_noise: float) 
     its optimum is one of the network only as far as the sum holds.
     """
     predicted = problem.noise(assignment)
+    if max(predicted, measured_noise) < NOTHING:
+        sentence = "There is no noise to speak of, so nothing to add up."
+        return Additivity(predicted, measured_noise, 1.0, True, sentence)
     both_silent = predicted == 0 and measured_noise == 0
     ratio = 1.0 if both_silent else measured_noise / predicted if predicted else math.inf
     low, high = ADD_UP

@@ -32,7 +32,7 @@ from veriquant.files import atomic_path, code_digest, json_digest, write_json
 from veriquant.progress import bar
 from veriquant.results import Record
 from veriquant.simulation.fitted import Fitted
-from veriquant.simulation.precision import Precision
+from veriquant.simulation.precision import FP32, Precision
 from veriquant.simulation.steps import check_finite
 
 #: A list from other code in these rooms is not this list.
@@ -173,8 +173,15 @@ def measure(
 
 
 def all_candidates(fitted: Fitted) -> dict[str, tuple[Precision, ...]]:
-    """Return every width that the target has for each group; a group without any common width is left out."""
-    return {name: group.candidates for name, group in fitted.simulation.groups.items() if group.candidates}
+    """Return every width that the target has for each group, floating point aside: it does no harm.
+
+    A group without any such width is left out.
+    """
+    found = {
+        name: tuple(each for each in group.candidates if each != FP32)
+        for name, group in fitted.simulation.groups.items()
+    }
+    return {name: widths for name, widths in found.items() if widths}
 
 
 def cache_folder() -> Path:

@@ -30,6 +30,7 @@ from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
 from veriquant.onnxgraph.graph import WEIGHTED, Array, Graph, operation
 from veriquant.progress import working
+from veriquant.quantization.float_weights import store_in_eight_bits
 from veriquant.quantization.layers import quantized_layers
 from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
 from veriquant.quantization.prepare import fit_and_check, prepare
@@ -239,6 +240,7 @@ def _build(work: _Work, kernels: Kernels, kept: Sequence[str]) -> _Built:
         content = insert_qdq(
             work.graph, work.ranges, kernels, keep_float=in_float, fused_outputs=work.layout.fused_outputs
         )
+        content = store_in_eight_bits(content, in_float)
         embedder = open_embedder(content, work.network.spec, runtime=work.target.runtime, threads=work.target.threads)
         size = embedder.max_batch or 16
         embeddings = np.concatenate([embedder(work.check[i : i + size]) for i in range(0, len(work.check), size)])

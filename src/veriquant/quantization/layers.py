@@ -61,7 +61,9 @@ def planned_layers(onnx: bytes, simulation: Simulation, plan: Plan, noise: Mappi
         name, bits = precision.get(layer.name, ("", FP32))
         in_float = layer.name in simulated and bits == FP32
         reason = "" if layer.name in simulated else "folded into its neighbour"
-        if in_float and layer.name not in precision:
+        if in_float and layer.name in precision:
+            reason = "the plan leaves it in floating point"
+        elif in_float:
             reason = "carried along by the kernel before it, or outside the layers with weights"
         layers.append(
             layer.model_copy(

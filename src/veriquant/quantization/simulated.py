@@ -74,8 +74,7 @@ class SimulatedSettings(Settings):
     @field_validator("ranges")
     @classmethod
     def _rule(cls, value: str) -> str:
-        if value not in RULES:
-            raise ValueError(f"there is no such range rule; there are: {', '.join(RULES)}")
+        RULES.get(value)
         return value
 
 
@@ -171,7 +170,9 @@ def on_the_bench(
     )
     if settings.rounding == "adaround" or settings.bias_correction:
         moments = collect_moments(simulation, pixels)
-        fitted.recover = AdaRound(moments) if settings.rounding == "adaround" else None
+        fitted.recover = (
+            AdaRound(moments, centred=settings.bias_correction) if settings.rounding == "adaround" else None
+        )
         fitted.correct = BiasCorrection(moments, simulation) if settings.bias_correction else None
     checked = as_images(check)
     notes = [f"target {table.name}: {table.summary}"]

@@ -2,7 +2,7 @@
 
 One scale per tensor serves its widest channel; a channel that is a hundred times narrower is left with two or three
 levels. Between two layers that allow it (`chains`) channels may be scaled. Nagel et al. 2019 equalise the weights of
-the two (`equalise_weights`); here it is the measured *activations*, because weights may have a scale per output channel:
+the two (`equalise_weights`); here it is the measured *activations*, because weights may have a scale per channel:
 
 - the next layer is depth-wise: its weights follow for free, so every channel gets the same range;
 - the next layer mixes channels: s = r^α / w^(1−α), r the channel's range and w the greatest weight that it meets, as in

@@ -81,8 +81,8 @@ class Fitted:
             if self.recover is not None and isinstance(quantizer, AffineQuantizer) and bits <= 8:
                 rounded = self.recover(operation, quantizer, weight)
             bias = None if module.bias is None else module.bias.detach()
-            if self.correct is not None:
-                bias = self.correct(operation, torch.zeros(len(weight)) if bias is None else bias, rounded)
+            if self.correct is not None and bias is not None:
+                bias = self.correct(operation, bias, rounded)
             self._weights[key] = RoundedWeight(quantizer, like(rounded, weight), None if bias is None else halves(bias))
         return self._weights[key]
 

@@ -104,7 +104,10 @@ class Steps:
             self.constants[place[node]] = getattr(module.get_submodule(owner), name)
 
         def placed(arguments: Any) -> Any:
-            return fx.node.map_aggregate(arguments, lambda a: _Value(place[a]) if isinstance(a, fx.Node) else a)
+            def put(argument: Any) -> Any:
+                return _Value(place[argument]) if isinstance(argument, fx.Node) else argument
+
+            return fx.node.map_aggregate(arguments, put)
 
         return _Step(
             call,

@@ -63,8 +63,9 @@ def pack_onnx(
     write_activations(graph, activations, bypass, pool)
     for name, reads in exactly.items():
         write_product(graph, by_name[name], weights[name], reads, _is_transposed(by_name[name]), pool)
-    every = any(packed.exact for packed in weights.values())
-    hold_in_float(graph, set(by_name) - set(integer) - set(exactly), every=every)
+    if activations:
+        every = any(packed.exact for packed in weights.values())
+        hold_in_float(graph, set(by_name) - set(integer) - set(exactly), every=every)
     store_halves(graph, pool, halves)
     model = graph.to_model()
     del model.graph.value_info[:]

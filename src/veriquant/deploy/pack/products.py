@@ -1,8 +1,9 @@
 """Operations on codes in float: sums of integers, which come out alike in every runtime, with the scales behind them.
 
-A kernel in float that reads decoded values sums them in an order of its own. The last bits differ, here and there a code
-differs for it, and dozens of layers of rounding make other embeddings of that. Of codes the sums are integers, exact in
-float32 below 2**24; what follows, a factor and a bias for each channel, is one rounding each, the same everywhere.
+A kernel in float that reads decoded values sums them in an order of its own. The last bits differ, here and there a
+code differs for it, and dozens of layers of rounding make other embeddings of that. Of codes the sums are integers,
+exact in float32 below 2**24; what follows, a factor and a bias for each channel, is one rounding each, the same
+everywhere.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from onnx import NodeProto, helper
 
 from veriquant.onnxgraph.graph import PART, Array, Graph, attribute
 
-
 Shapes = dict[str, tuple[int | None, ...]]
 
 
