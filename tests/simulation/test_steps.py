@@ -132,10 +132,7 @@ def test_arithmetic_on_shapes_is_done_again_for_the_images_at_hand() -> None:
     images, rows = pixels(6), steps.names["r2"]
     env = until(steps, program, images, Change())
     assert [index for index in program.live if steps.is_stacked(index, env[index])] == [rows]
-    halves = [
-        steps.finish(program, {**env, rows: env[rows][part]}, [Change()])
-        for part in (slice(0, 2), slice(2, 6))
-    ]
+    halves = [steps.finish(program, {**env, rows: env[rows][part]}, [Change()]) for part in (slice(0, 2), slice(2, 6))]
     torch.testing.assert_close(torch.cat(halves), steps.run(images))
 
 

@@ -69,9 +69,13 @@ def inspect_graph(graph: Graph) -> NetworkInfo:
 def _macs(graph: Graph, node: NodeProto, shapes: Shapes) -> int:
     weight = graph.weight(node)
     output = shapes.get(node.output[0])
-    if node.op_type not in WEIGHTED or weight is None or output is None:
+    if node.op_type not in WEIGHTED or output is None:
         return 0
     positions = [length or 1 for length in output[1:]]
+    if weight is None:
+        # Two computed matrices, as in attention; other operators with a computed weight are not counted.
+        inner = shapes.get(node.input[0], ())[-1:] if node.op_type == "MatMul" else ()
+        return int(np.prod(positions) * (inner[0] or 0)) if inner else 0
     if node.op_type == "Conv":
         return int(np.prod(positions) * np.prod(weight.shape[1:]))
     inputs = weight.shape[1] if attribute(node, "transB", 0) else weight.shape[0]

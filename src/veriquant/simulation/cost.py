@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
+from veriquant.onnxgraph.graph import WEIGHTED
 from veriquant.simulation.groups import Group
 from veriquant.simulation.precision import FP32, Precision
 from veriquant.simulation.simulation import Simulation
@@ -77,7 +79,17 @@ class Costs:
         return bits / max(1, weights)
 
     def _weights(self, operation: str) -> int:
-        return self.simulation.weighted(operation).weight.numel()
+        return self._counts.get(operation, 0)
+
+    @cached_property
+    def _counts(self) -> dict[str, int]:
+        """The number of weights of each operation; a weight that several share counts for the first alone."""
+        first: dict[str, str] = {}
+        for node in self.simulation.graph.nodes:
+            if node.op_type in WEIGHTED:
+                first.setdefault(node.input[1], node.name)
+        names = {name for group in self.simulation.groups.values() for name in group.weights}
+        return {name: self.simulation.weighted(name).weight.numel() for name in first.values() if name in names}
 
     def _parameters(self) -> int:
         return sum(layer.parameters for layer in self.simulation.layers.values())
