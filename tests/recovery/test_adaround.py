@@ -124,12 +124,12 @@ def test_inputs_that_are_always_zero_do_no_harm() -> None:
     assert torch.equal(AdaRound({"layer": silent})("layer", quantizer, weight), quantizer(weight))
 
 
-def test_centred_rounding_leaves_less_variance() -> None:
+def test_where_the_bias_is_corrected_rounding_leaves_less_variance() -> None:
     moments, weight = correlated(1, 32), draw_weight(24, 32)
     quantizer = SCHEMES.get("symmetric").fit_weight(weight, 3, "mse")
 
     def variance(centred: bool) -> float:
-        rounded = AdaRound({"layer": moments}, centred=centred)("layer", quantizer, weight)
+        rounded = AdaRound({"layer": moments}, corrected=["layer"] if centred else [])("layer", quantizer, weight)
         return float(output_error(moments.blocks(rounded - weight), moments.centred()).sum())
 
     assert variance(centred=True) < 0.9 * variance(centred=False)

@@ -170,10 +170,10 @@ def on_the_bench(
     )
     if settings.rounding == "adaround" or settings.bias_correction:
         moments = collect_moments(simulation, pixels)
-        fitted.recover = (
-            AdaRound(moments, centred=settings.bias_correction) if settings.rounding == "adaround" else None
-        )
-        fitted.correct = BiasCorrection(moments, simulation) if settings.bias_correction else None
+        correct = BiasCorrection(moments, simulation) if settings.bias_correction else None
+        corrected = () if correct is None else correct.operations
+        fitted.recover = AdaRound(moments, corrected=corrected) if settings.rounding == "adaround" else None
+        fitted.correct = correct
     checked = as_images(check)
     notes = [f"target {table.name}: {table.summary}"]
     notes += [f"ranges by {settings.ranges} over {len(fit)} of {calibration.note}; {len(check)} others to check"]

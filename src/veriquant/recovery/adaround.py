@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -45,21 +45,22 @@ class AdaRound:
     """Rounds the weights of operations whose input moments are known.
 
     `iterations`: steps of Adam, each on the whole calibration set (the authors take 10,000 on batches); `rate`: its
-    learning rate. `strength`: λ, of the regulariser that drives every weight to one of its two levels. `centred`: the
-    bias will be corrected for the rounded weight, so that only the variance of the error counts.
+    learning rate. `strength`: λ, of the regulariser that drives every weight to one of its two levels. `corrected`: the
+    operations whose biases will be corrected for the rounded weight, so that only the variance of the error counts.
     """
 
     moments: Mapping[str, InputMoments]
     iterations: int = 300
     rate: float = 0.1
     strength: float = 0.3
-    centred: bool = False
+    corrected: Collection[str] = ()
 
     def __call__(self, operation: str, quantizer: Quantizer, weight: Tensor) -> Tensor:
         """Return `weight`, (outputs, …), on the quantizer's levels, each up or down from where it is.
 
         A weight beyond the outermost level goes to that level. No output channel's squared error on the calibration
-        inputs is greater than with its weights rounded to the nearest level. Equal calls return equal weights.
+        inputs (its variance, where the bias will be corrected) is greater than with its weights rounded to the nearest
+        level. Equal calls return equal weights.
         """
         assert isinstance(quantizer, AffineQuantizer), "only uniform levels have an up and a down"
         moments = self.moments[operation]
@@ -72,7 +73,7 @@ class AdaRound:
                 moments.blocks(level.clamp(lowest, highest) - steps)
                 for level in (steps.floor(), steps.ceil(), steps.round())
             )
-            gram = moments.centred() if self.centred else moments.gram
+            gram = moments.centred() if operation in self.corrected else moments.gram
             best = self._best(down, up, near, _in_units(gram), moments.samples)
             rounded: Tensor = quantizer((moments.whole(best, weight.shape) + steps).round() * scale)
         return rounded.to(weight.dtype)

@@ -23,6 +23,11 @@ class BiasCorrection:
     moments: Mapping[str, InputMoments]
     simulation: Simulation
 
+    @property
+    def operations(self) -> frozenset[str]:
+        """The operations that have a bias to correct."""
+        return frozenset(name for name in self.moments if self.simulation.weighted(name).bias is not None)
+
     def __call__(self, operation: str, bias: Tensor, rounded: Tensor) -> Tensor:
         """Return the bias, (outputs,), with which the mean output under the weight `rounded` is what it was."""
         error = rounded - self.simulation.weighted(operation).weight.detach()
