@@ -3,7 +3,8 @@
 The plain way runs the whole network for every entry. Here
 - everything before the changed group is computed once: the search walks through the network, and branches off a copy
   for a group where its first quantizer stands;
-- all candidates of a group run as one batch, each part of it with its own weights and quantizers;
+- all candidates of a group run as one batch, each part of it with its own weights and quantizers, wherever the images
+  lie along the first axis;
 - images go in pieces whose largest tensor stays in the processor's caches, several pieces at a time, one a thread.
 
 The numbers are those of the plain way up to the order of floating-point sums.
@@ -70,20 +71,19 @@ def responses(
     """
     steps = fitted.simulation.steps
     images = as_images(images)
-    with torch.inference_mode():
-        jobs = [_Job.of(fitted, group, each) for group, each in candidates.items() if each and not done(group)]
-        jobs.sort(key=lambda job: job.first)
-        state = _State(steps, images, [job.program for job in jobs])
-        with one_thread_each(threads or os.cpu_count() or 1) as pool:
-            waiting: list[tuple[_Job, list[Future[Tensor]]]] = []
-            for job in jobs:
-                state.advance_to(job.first)
-                waiting.append((job, [pool.submit(job.run, steps, piece) for piece in job.pieces(state)]))
-                # Pieces that wait hold on to the state that they begin with: never more than a few groups' worth.
-                while len(waiting) > 2:
-                    yield _collected(*waiting.pop(0))
-            for job, futures in waiting:
-                yield _collected(job, futures)
+    jobs = [_Job.of(fitted, group, each) for group, each in candidates.items() if each and not done(group)]
+    jobs.sort(key=lambda job: job.first)
+    state = _State(steps, images, [job.program for job in jobs])
+    with one_thread_each(threads or os.cpu_count() or 1) as pool:
+        waiting: list[tuple[_Job, list[Future[Tensor]]]] = []
+        for job in jobs:
+            state.advance_to(job.first)
+            waiting.append((job, [pool.submit(job.run, steps, piece) for piece in job.pieces(state)]))
+            # Pieces that wait hold on to the state that they begin with: never more than a few groups' worth.
+            while len(waiting) > 2:
+                yield _collected(*waiting.pop(0))
+        for job, futures in waiting:
+            yield _collected(job, futures)
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,8 @@ class _Job:
     first: int
     head: Mapping[str, int]
     program: Program
+    together: bool
+    """Whether the images lie along the first axis wherever the candidates differ, so that one batch holds them all."""
 
     @classmethod
     def of(cls, fitted: Fitted, group: str, candidates: Sequence[Precision]) -> _Job:
@@ -108,7 +110,9 @@ class _Job:
         places = [steps.names[name] + 1 for name in tensors] + [steps.operations[name] for name in operations]
         first = min(places, default=steps.count)
         head = {name: steps.names[name] for name in tensors if steps.names[name] < first}
-        return cls(group, list(by_change.values()), changes, first, head, steps.program(first))
+        differing = [steps.names[name] for name in tensors] + [steps.reads(name) for name in operations]
+        together = all(index == steps.input or steps.batched[index] for index in differing)
+        return cls(group, list(by_change.values()), changes, first, head, steps.program(first), together)
 
     def pieces(self, state: _State) -> Iterator[Env]:
         """Yield the state to begin with for each piece of the images."""
@@ -118,17 +122,22 @@ class _Job:
             yield state.piece(self.program, start, start + size)
 
     def run(self, steps: Steps, piece: Env) -> Tensor:
-        """Return the embeddings of a piece, the candidates stacked: (candidates · images, dim)."""
+        """Return the embeddings of a piece, one candidate after the other: (candidates · images, dim)."""
         with torch.inference_mode():
+            if not self.together:
+                return torch.cat([self._finish(steps, dict(piece), [change]) for change in self.changes])
             env = {
                 i: torch.cat([value] * len(self.changes)) if steps.is_stacked(i, value) else value
                 for i, value in piece.items()
             }
-            if not self.program.divisible:
-                return steps.finish(steps.program(0), env, self.changes)
-            for name, index in self.head.items():
-                env[index] = steps.quantize(name, env[index], self.changes)
-            return steps.finish(self.program, env, self.changes)
+            return self._finish(steps, env, self.changes)
+
+    def _finish(self, steps: Steps, env: Env, changes: Sequence[Change]) -> Tensor:
+        if not self.program.divisible:
+            return steps.finish(steps.program(0), env, changes)
+        for name, index in self.head.items():
+            env[index] = steps.quantize(name, env[index], changes)
+        return steps.finish(self.program, env, changes)
 
 
 class _State:
@@ -147,9 +156,10 @@ class _State:
 
     def advance_to(self, first: int) -> None:
         """Compute all steps before `first`, and let go of what nothing needs from there on."""
-        while self._at < first:
-            self._steps.advance(self._at, self._env, [Change()])
-            self._at += 1
+        with torch.inference_mode():
+            while self._at < first:
+                self._steps.advance(self._at, self._env, [Change()])
+                self._at += 1
         for index in [i for i in self._env if self._last_use.get(i, 0) < first and i not in self._steps.constants]:
             del self._env[index]
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -134,6 +135,7 @@ def measure(
     if cache is not None and (known := _known(cache / f"{key}.json")) is not None:
         return known
     ledger = _Ledger(None if cache is None else cache / f"{key}.parts")
+    fitted.prepare(asked)
     started = time.perf_counter()
     reference = simulation.embed(images)
     entries = []
@@ -272,10 +274,10 @@ class _Ledger:
             with np.load(file, allow_pickle=False) as content:
                 head = json.loads(str(content["head"]))
                 embeddings = {Precision.parse(name): content[name] for name in content.files if name != "head"}
-        except (OSError, ValueError, KeyError):
-            return  # cut short by the kill: measured again
-        self.seconds_before += float(head["seconds"])
-        self._held[int(head["block"]), str(head["group"])] = embeddings
+            self._held[int(head["block"]), str(head["group"])] = embeddings
+            self.seconds_before += float(head["seconds"])
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile):
+            return  # damaged: measured again
 
 
 def load_list(path: str | os.PathLike[str]) -> SensitivityList:

@@ -272,7 +272,7 @@ def _point(
         relative_bops=problem.cost(assignment, "bops"),
         nominal_bytes=bench.costs.nominal_bytes(assignment),
         predicted_sqnr=-10 * math.log10(max(predicted, 1e-14)),
-        measured_sqnr=-10 * math.log10(bench.noise(assignment)) if measured else None,
+        measured_sqnr=bench.noise_under(bench.fitted.change(assignment, codes=True))[1] if measured else None,
     )
 
 

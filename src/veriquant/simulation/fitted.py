@@ -7,13 +7,14 @@ rounded weights, because every layer is rounded by itself: whatever a plan asks 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from veriquant.errors import VeriQuantError
+from veriquant.progress import track
 from veriquant.schemes import SCHEMES, AffineQuantizer, Histogram, Quantizer
 from veriquant.simulation.plan import Plan, PlanGroup
 from veriquant.simulation.precision import FLOAT_BITS, FP32, Precision
@@ -85,6 +86,12 @@ class Fitted:
                 bias = self.correct(operation, bias, rounded)
             self._weights[key] = RoundedWeight(quantizer, like(rounded, weight), None if bias is None else halves(bias))
         return self._weights[key]
+
+    def prepare(self, candidates: Mapping[str, Sequence[Precision]]) -> None:
+        """Fit and round everything that these candidates of the groups need, before somebody waits for it."""
+        wanted = [(name, each) for name, widths in candidates.items() for each in widths]
+        for name, precision in track(wanted, "fitting and rounding weights", total=len(wanted)):
+            self.change({name: precision})
 
     def change(
         self, precisions: Mapping[str, Precision], schemes: Mapping[str, str] | None = None, *, codes: bool = False
