@@ -42,12 +42,12 @@ class Judge:
         assert value is not None
         return value
 
-    def sample(self, spec: InputSpec, count: int) -> Sampled:
+    def sample(self, spec: InputSpec, count: int, seed: int = 0) -> Sampled:
         """Return about `count` images of people who have several, scored by 1 − equal error rate over all pairs.
 
-        The choice is the same each time. Raises `VeriQuantError` where nobody has two images.
+        The choice is that of `seed`. Raises `VeriQuantError` where nobody has two images.
         """
-        chosen = self._people(count)
+        chosen = self._people(count, seed)
         persons = self.benchmark.persons[chosen]
         nothing = np.empty(0, dtype=np.int64)
         protocol = Protocol(persons, nothing, nothing, nothing.astype(bool), all_pairs=True)
@@ -60,13 +60,13 @@ class Judge:
         samples = [self.benchmark.samples[index] for index in chosen]
         return Sampled(np.concatenate(list(image_batches(samples, spec, 8))), score, "eer")
 
-    def _people(self, count: int) -> npt.NDArray[np.int64]:
+    def _people(self, count: int, seed: int) -> npt.NDArray[np.int64]:
         persons, sizes = np.unique(self.benchmark.persons, return_counts=True)
         several = persons[sizes > 1]
         if not len(several):
             raise VeriQuantError(f"{self.benchmark.name}: nobody has two images, so there is nothing to rank widths by")
         found: list[np.int64] = []
-        for person in np.random.default_rng(0).permutation(several):
+        for person in np.random.default_rng(seed).permutation(several):
             found.extend(np.flatnonzero(self.benchmark.persons == person)[:_EACH])
             if len(found) >= count:
                 break

@@ -99,7 +99,7 @@ class MixedSettings(SimulatedSettings):
 
 
 @dataclass
-class _Chosen:
+class Chosen:
     """An assignment that meets the budget, and where it comes from."""
 
     label: str
@@ -180,7 +180,7 @@ def _within_cost(
     settings: MixedSettings,
     target: Target,
     reference_ms: float,
-) -> tuple[_Chosen, bytes]:
+) -> tuple[Chosen, bytes]:
     """Return the best assignment whose file keeps the budget, and the file."""
     limit, over = budget.limit, 1.0
     for _ in range(_TRIES):
@@ -201,7 +201,15 @@ def _within_cost(
     raise VeriQuantError(f"nothing meets {budget}: the nearest file made has {over * budget.limit:.4g} {unit}")
 
 
-def _best(bench: Bench, problem: Problem, budget: CostBudget, limit: float, settings: MixedSettings) -> _Chosen:
+def best_within(bench: Bench, problem: Problem, budget: str, settings: MixedSettings) -> Chosen:
+    """Return the best assignment within a budget of cost, in figures; see `MixedSettings.budget`."""
+    parsed = parse_budget(budget)
+    if not isinstance(parsed, CostBudget):
+        raise VeriQuantError(f"{budget} is no budget of cost")
+    return _best(bench, problem, parsed, parsed.limit, settings)
+
+
+def _best(bench: Bench, problem: Problem, budget: CostBudget, limit: float, settings: MixedSettings) -> Chosen:
     limits: dict[str, float] = {budget.cost: limit}
     optimum = least_noise(problem, limits)  # first, because it names the nearest where nothing fits
     assignments: dict[str, Assignment] = {}
@@ -219,12 +227,10 @@ def _best(bench: Bench, problem: Problem, budget: CostBudget, limit: float, sett
         label: _point(bench, problem, label, assignment, measured=True) for label, assignment in assignments.items()
     }
     label = max(tried, key=lambda each: tried[each].measured_sqnr or -math.inf)
-    return _Chosen(label, dict(assignments[label]), tried=list(tried.values()))
+    return Chosen(label, dict(assignments[label]), tried=list(tried.values()))
 
 
-def _within_task(
-    bench: Bench, problem: Problem, budget: TaskBudget, settings: MixedSettings, target: Target
-) -> _Chosen:
+def _within_task(bench: Bench, problem: Problem, budget: TaskBudget, settings: MixedSettings, target: Target) -> Chosen:
     assert target.judge is not None
     judge = target.judge
     network = bench.network
@@ -257,7 +263,7 @@ def _within_task(
         point = _point(bench, problem, "searched", points[position], measured=False)
         tried.append(point.model_copy(update={"score": value}))
     label = "optimum" if settings.allocation == "optimum" else "walk"
-    return _Chosen(label, points[found.position], found.scores[found.position], tried)
+    return Chosen(label, points[found.position], found.scores[found.position], tried)
 
 
 # -------------------------------------------------------------------------------------------------------- what is kept
@@ -281,7 +287,7 @@ def _recorded(
     settings: MixedSettings,
     found: SensitivityList,
     problem: Problem,
-    chosen: _Chosen,
+    chosen: Chosen,
     plan: Plan,
     file_bytes: int,
 ) -> Allocation:
@@ -357,7 +363,7 @@ def _provenance(allocation: Allocation) -> dict[str, object]:
     }
 
 
-def _notes(allocation: Allocation, found: _Chosen) -> list[str]:
+def _notes(allocation: Allocation, found: Chosen) -> list[str]:
     chosen = allocation.chosen
     counted: dict[str, int] = {}
     for group in allocation.groups:

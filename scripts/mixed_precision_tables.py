@@ -1,0 +1,279 @@
+"""How docs/results/mixed-precision.md was made: the tables and figures of Pandey et al. for face recognition networks.
+
+    export VERIQUANT_REAL=/path/to/real
+    python scripts/mixed_precision_tables.py tables mobilefacenet-y1 mobileface-v2 mobilefacenet-foamliu
+    python scripts/mixed_precision_tables.py robustness mobilefacenet-y1
+    python scripts/mixed_precision_tables.py searches mobileface-v2
+
+Everything runs in the simulation, whose embeddings are those of the packed files (the tests hold them to it); one bench
+for each way to round serves all rows of a network. Results go to out/mixed-precision/*.json, tables to the screen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from veriquant.allocation import kendall_tau, measure, pose, walk
+from veriquant.allocation.search import SEARCHES
+from veriquant.allocation.sensitivity import SensitivityList, cache_folder
+from veriquant.benchmarks import Benchmark, load_benchmark
+from veriquant.data.calibration import Calibration, load_calibration
+from veriquant.deploy.simulated import SimulatedEmbedder
+from veriquant.evaluation import compare, embed
+from veriquant.evaluation.evaluate import protocol_of
+from veriquant.evaluation.judge import Judge
+from veriquant.files import write_json
+from veriquant.metrics import Options, verify
+from veriquant.networks import Network, load_network
+from veriquant.quantization.mixed import MixedSettings, best_within
+from veriquant.quantization.simulated import Bench, on_the_bench
+from veriquant.simulation import Precision
+from veriquant.simulation.steps import Change
+
+REAL = Path(os.environ["VERIQUANT_REAL"])
+NETWORKS = {
+    "mobilefacenet-y1": str(REAL / "networks/mobilefacenet-y1/mobilefacenet-y1.onnx"),
+    "mobileface-v2": str(REAL / "networks/mobileface-v2/mobileface-v2.onnx"),
+    "mobilefacenet-foamliu": f"mobilefacenet-foamliu:{REAL / 'networks/mobilefacenet-foamliu/mobilefacenet.pt'}",
+}
+FACES = REAL / "faces/lfw-112x112"
+OUT = Path("out/mixed-precision")
+IMAGES, CHECK = 192, 64
+#: (table, target, fixed precision, relative BOPs of the mixed rival)
+ROWS = (
+    ("1", "generic", "W8A8", 0.5),
+    ("1", "generic", "W6A8", 0.375),
+    ("2", "wide", "W6A6", 0.28125),
+    ("2", "wide", "W4A8", 0.25),
+)
+#: Table 4 adds W6A8 to the candidates of Table 1.
+WITH_ADAROUND = {"generic": ("W8A16", "W8A8", "W6A8", "W4A8"), "wide": ()}
+
+
+class Faces:
+    """LFW's pairs, decoded once for a network, and the figures of embeddings on them against full precision."""
+
+    def __init__(self, network: Network) -> None:
+        self.benchmark: Benchmark = load_benchmark(f"lfw:{FACES}")
+        self.network = network
+        self.options = Options(far=(1e-3,), resamples=1000)
+        self.reference: np.ndarray | None = None
+
+    def embed(self, bench: Bench, change: Change) -> np.ndarray:
+        """Return the embeddings of all images under a change."""
+        embedder = SimulatedEmbedder(bench.simulation, change, dim=self.network.dim, threads=os.cpu_count() or 1)
+        return embed(self.benchmark.samples, embedder, batch_size=64).embeddings
+
+    def figures(self, bench: Bench, change: Change) -> dict[str, object]:
+        """Return accuracy and TAR@FAR=1e-3, and the differences to full precision with their intervals."""
+        if self.reference is None:
+            self.reference = self.embed(bench, Change())
+        embeddings = self.embed(bench, change)
+        found = verify(protocol_of(self.benchmark), embeddings, replace(self.options, resamples=0)).metrics
+        compared = compare(self.benchmark, self.reference, embeddings, self.options, names=("FP32", "quantized"))
+        keys = ("accuracy", "tar@far=1e-3", "fnmr@fmr=1e-3")
+        return {
+            **{key: found[key].value for key in keys if key in found},
+            "differences": {d.metric: [d.value, d.ci95] for d in compared.differences if d.metric in keys},
+        }
+
+
+def calibration(source: Path = FACES, seed: int = 0, count: int = IMAGES + CHECK) -> Calibration:
+    """Return unlabelled images, none of LFW's pairs among them."""
+    pairs = load_benchmark(f"lfw:{FACES}")
+    return load_calibration(str(source), count, seed, {s.path for s in pairs.samples if s.path is not None})
+
+
+def bench_of(network: Network, images: Calibration, **settings: object) -> tuple[Bench, MixedSettings]:
+    """Return a network on the bench, with the settings of all tables."""
+    chosen = MixedSettings.model_validate({"images": IMAGES, "check_images": CHECK, **settings})
+    return on_the_bench(network, chosen, images, chosen.table()), chosen
+
+
+def tables(names: list[str]) -> None:
+    """Tables 1, 2 and 4: fixed against mixed at equal cost, weights rounded to the nearest and by AdaRound."""
+    images = calibration()
+    for name in names:
+        network = load_network(NETWORKS[name])
+        faces = Faces(network)
+        rows: list[dict[str, object]] = []
+        for rounding in ("nearest", "adaround"):
+            for target in ("generic", "wide"):
+                candidates = WITH_ADAROUND[target] if rounding == "adaround" else ()
+                settings = {"target": target, "rounding": rounding, "candidates": candidates}
+                bench, chosen = bench_of(network, images, **settings, bias_correction=rounding == "adaround")
+                started = time.perf_counter()
+                found = measure(bench.fitted, bench.fit[:64], cache=cache_folder(), recovery=bench.recovery)
+                seconds = time.perf_counter() - started
+                problem = pose(bench.costs, found)
+                for table, where, precision, r in ROWS:
+                    if where != target:
+                        continue
+                    same = dict.fromkeys(bench.simulation.groups, Precision.parse(precision))
+                    best = best_within(bench, problem, f"bops={r}", chosen)
+                    walked = walk(problem, "bops")
+                    source = walked.assignment(walked.first_within({"bops": r}))
+                    row: dict[str, object] = {
+                        "table": table, "rounding": rounding, "r": r, "fixed": precision, "chosen": best.label,
+                        "candidates": [str(c) for c in bench.simulation.table.candidates], "list_seconds": seconds,
+                    }  # fmt: skip
+                    for label, assignment in (("fixed", same), ("walk", source), ("mixed", best.assignment)):
+                        change = bench.fitted.change(assignment, codes=True)
+                        row[f"{label}_figures"] = {
+                            "sqnr": bench.noise_under(change)[1],
+                            "r": bench.costs.relative_bops(assignment),
+                            "nominal_mb": bench.costs.nominal_bytes(assignment) / 1e6,
+                            "file_mb": len(bench.file(bench.plan(assignment))) / 1e6,
+                            **faces.figures(bench, change),
+                        }
+                    rows.append(row)
+                    _print(name, row)
+                    write_json(OUT / f"tables-{name}.json", _plain({"full": _full(faces), "rows": rows}))
+                if target == "generic" and rounding == "nearest":
+                    _ranges(name, found)
+
+
+def robustness(names: list[str]) -> None:
+    """Figures 2 and 4: lists from five random subsets, by SQNR and by the task; faces against other images."""
+    for name in names:
+        network = load_network(NETWORKS[name])
+        faces = Faces(network)
+        judge = Judge(faces.benchmark)
+        bench, chosen = bench_of(network, calibration())
+        lists = []
+        for seed in range(5):
+            sampled = judge.sample(network.spec, 64, seed=seed)
+            pixels = torch.from_numpy(sampled.images)
+            lists.append(measure(bench.fitted, pixels, score=sampled.score, metric="eer", cache=cache_folder()))
+        agreement = {
+            "sqnr": _agreement([{(e.group, e.precision): e.sqnr for e in one.entries} for one in lists]),
+            "eer": _agreement([{(e.group, e.precision): float(e.score or 0) for e in one.entries} for one in lists]),
+        }
+        print(name, "Kendall's tau between subsets", agreement)
+        domains: dict[str, object] = {}
+        for label, images in (
+            ("faces (LFW, not in pairs)", calibration()),
+            ("faces (CFP)", calibration(REAL / "faces/cfp-112x112")),
+            ("eyes (cfp-eyes)", calibration(REAL / "periocular/cfp-eyes")),
+            ("noise (1/f, drawn)", noise()),
+        ):
+            other, settings = bench_of(network, images)
+            found = measure(other.fitted, other.fit[:64], cache=cache_folder(), recovery=other.recovery)
+            best = best_within(other, pose(other.costs, found), "bops=0.5", settings)
+            figures = faces.figures(other, other.fitted.change(best.assignment, codes=True))
+            domains[label] = {"chosen": best.label, **figures}
+            print(name, label, best.label, figures["accuracy"], figures["tar@far=1e-3"], flush=True)
+        write_json(OUT / f"robustness-{name}.json", _plain({"agreement": agreement, "domains": domains}))
+
+
+def searches(names: list[str]) -> None:
+    """Table 5: evaluations and seconds of the three searches for a target of accuracy, on 600 pairs of LFW."""
+    for name in names:
+        network = load_network(NETWORKS[name])
+        bench, chosen = bench_of(network, calibration())
+        found = measure(bench.fitted, bench.fit[:64], cache=cache_folder())
+        path = walk(pose(bench.costs, found), "bops")
+        judge = Judge(_fewer(load_benchmark(f"lfw:{FACES}")))
+
+        def score(position: int) -> float:
+            change = bench.fitted.change(path.assignment(position), codes=True)
+            embedder = SimulatedEmbedder(bench.simulation, change, dim=network.dim, threads=os.cpu_count() or 1)
+            return judge(embedder, "accuracy")
+
+        full = judge(SimulatedEmbedder(bench.simulation, Change(), dim=network.dim, threads=2), "accuracy")
+        rows = []
+        for drop in (0.01, 0.05):
+            for search in ("sequential", "binary", "binary+interpolation"):
+                started = time.perf_counter()
+                result = SEARCHES.get(search)(path.last, score, full - drop)
+                seconds = time.perf_counter() - started
+                r = None if result.position is None else path.costs("bops")[result.position]
+                rows.append([drop, search, len(result.scores), seconds, r, result.monotone, result.note])
+                print(name, full, *rows[-1], flush=True)
+        write_json(OUT / f"searches-{name}.json", _plain({"full": full, "positions": path.last, "rows": rows}))
+
+
+def noise(count: int = IMAGES + CHECK) -> Calibration:
+    """Return drawn images whose spectrum falls as 1/f, as that of photographs does, and that show nothing."""
+    from PIL import Image
+
+    folder = OUT / "noise"
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(112), np.fft.fftfreq(112)))
+    frequency[0, 0] = 1 / 112
+    for index in range(count):
+        planes = [np.fft.ifft2(np.fft.fft2(rng.standard_normal((112, 112))) / frequency).real for _ in range(3)]
+        shared = np.fft.ifft2(np.fft.fft2(rng.standard_normal((112, 112))) / frequency).real
+        picture = np.stack([0.3 * plane + shared for plane in planes], axis=-1)
+        picture = (picture - picture.mean()) / picture.std() * 55 + 120
+        Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(folder / f"{index:04d}.png")
+    return load_calibration(str(folder), count)
+
+
+def _fewer(benchmark: Benchmark, count: int = 600) -> Benchmark:
+    """Return the first and the last pairs of every fold, so that each keeps genuine and impostor comparisons."""
+    assert benchmark.folds is not None
+    each = count // (int(benchmark.folds.max()) + 1) // 2
+    kept: list[int] = []
+    for fold in range(int(benchmark.folds.max()) + 1):
+        for genuine in (True, False):
+            kept += np.flatnonzero((benchmark.folds == fold) & (benchmark.genuine == genuine))[:each].tolist()
+    pairs = np.array(sorted(kept))
+    used, places = np.unique(np.concatenate([benchmark.left[pairs], benchmark.right[pairs]]), return_inverse=True)
+    return replace(
+        benchmark,
+        samples=tuple(benchmark.samples[index] for index in used),
+        persons=benchmark.persons[used],
+        left=places[: len(pairs)],
+        right=places[len(pairs) :],
+        genuine=benchmark.genuine[pairs],
+        folds=benchmark.folds[pairs],
+    )
+
+
+def _agreement(lists: list[Mapping[tuple[str, str], float]]) -> list[float]:
+    pairs = [(a, b) for i, a in enumerate(lists) for b in lists[i + 1 :]]
+    return [round(kendall_tau(a, b).tau or 0.0, 4) for a, b in pairs]
+
+
+def _full(faces: Faces) -> dict[str, object]:
+    assert faces.reference is not None
+    found = verify(protocol_of(faces.benchmark), faces.reference, faces.options).metrics
+    return {key: [found[key].value, found[key].ci95] for key in ("accuracy", "tar@far=1e-3")}
+
+
+def _ranges(name: str, found: SensitivityList) -> None:
+    eight = [entry.sqnr for entry in found.entries if entry.precision == "W8A8"]
+    print(
+        f"{name}: SQNR of W8A8 from {min(eight):.1f} to {max(eight):.1f} dB, median {np.median(eight):.1f}", flush=True
+    )
+    write_json(OUT / f"ranges-{name}.json", {"min": min(eight), "max": max(eight), "median": float(np.median(eight))})
+
+
+def _print(name: str, row: Mapping[str, object]) -> None:
+    told = []
+    for label in ("fixed", "walk", "mixed"):
+        figures = row[f"{label}_figures"]
+        assert isinstance(figures, dict)
+        told.append(f"{label} {figures['accuracy']:.4f} {figures['tar@far=1e-3']:.4f} {figures['sqnr']:.2f} dB")
+    print(
+        name, row["table"], row["rounding"], row["fixed"], f"r={row['r']}", "; ".join(told), row["chosen"], flush=True
+    )
+
+
+def _plain(content: object) -> object:
+    return json.loads(json.dumps(content, default=float))
+
+
+if __name__ == "__main__":
+    {"tables": tables, "robustness": robustness, "searches": searches}[sys.argv[1]](sys.argv[2:])
