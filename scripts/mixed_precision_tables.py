@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,11 @@ from veriquant.allocation.sensitivity import SensitivityList, cache_folder
 from veriquant.benchmarks import Benchmark, load_benchmark
 from veriquant.data.calibration import Calibration, load_calibration
 from veriquant.deploy.simulated import SimulatedEmbedder
-from veriquant.evaluation import compare, embed
+from veriquant.evaluation import embed
 from veriquant.evaluation.evaluate import protocol_of
 from veriquant.evaluation.judge import Judge
 from veriquant.files import write_json
-from veriquant.metrics import Options, verify
+from veriquant.metrics import Options, differences, verify
 from veriquant.networks import Network, load_network
 from veriquant.quantization.mixed import MixedSettings, best_within
 from veriquant.quantization.simulated import Bench, on_the_bench
@@ -79,11 +80,11 @@ class Faces:
             self.reference = self.embed(bench, Change())
         embeddings = self.embed(bench, change)
         found = verify(protocol_of(self.benchmark), embeddings, replace(self.options, resamples=0)).metrics
-        compared = compare(self.benchmark, self.reference, embeddings, self.options, names=("FP32", "quantized"))
+        compared = differences(protocol_of(self.benchmark), self.reference, embeddings, self.options)
         keys = ("accuracy", "tar@far=1e-3", "fnmr@fmr=1e-3")
         return {
             **{key: found[key].value for key in keys if key in found},
-            "differences": {d.metric: [d.value, d.ci95] for d in compared.differences if d.metric in keys},
+            "differences": {d.metric: [d.value, d.ci95] for d in compared if d.metric in keys},
         }
 
 
@@ -148,7 +149,7 @@ def robustness(names: list[str]) -> None:
         network = load_network(NETWORKS[name])
         faces = Faces(network)
         judge = Judge(faces.benchmark)
-        bench, chosen = bench_of(network, calibration())
+        bench, _ = bench_of(network, calibration())
         lists = []
         for seed in range(5):
             sampled = judge.sample(network.spec, 64, seed=seed)
@@ -179,27 +180,33 @@ def searches(names: list[str]) -> None:
     """Table 5: evaluations and seconds of the three searches for a target of accuracy, on 600 pairs of LFW."""
     for name in names:
         network = load_network(NETWORKS[name])
-        bench, chosen = bench_of(network, calibration())
+        bench, _ = bench_of(network, calibration())
         found = measure(bench.fitted, bench.fit[:64], cache=cache_folder())
         path = walk(pose(bench.costs, found), "bops")
         judge = Judge(_fewer(load_benchmark(f"lfw:{FACES}")))
 
-        def score(position: int) -> float:
-            change = bench.fitted.change(path.assignment(position), codes=True)
-            embedder = SimulatedEmbedder(bench.simulation, change, dim=network.dim, threads=os.cpu_count() or 1)
-            return judge(embedder, "accuracy")
-
-        full = judge(SimulatedEmbedder(bench.simulation, Change(), dim=network.dim, threads=2), "accuracy")
+        full = judged(judge, bench, Change())
+        changes = [bench.fitted.change(path.assignment(k), codes=True) for k in range(path.last + 1)]
         rows = []
         for drop in (0.01, 0.05):
             for search in ("sequential", "binary", "binary+interpolation"):
                 started = time.perf_counter()
-                result = SEARCHES.get(search)(path.last, score, full - drop)
+                result = SEARCHES.get(search)(path.last, partial(_at, judge, bench, changes), full - drop)
                 seconds = time.perf_counter() - started
                 r = None if result.position is None else path.costs("bops")[result.position]
                 rows.append([drop, search, len(result.scores), seconds, r, result.monotone, result.note])
                 print(name, full, *rows[-1], flush=True)
         write_json(OUT / f"searches-{name}.json", _plain({"full": full, "positions": path.last, "rows": rows}))
+
+
+def judged(judge: Judge, bench: Bench, change: Change) -> float:
+    """Return the accuracy of a network under a change."""
+    dim = bench.network.dim
+    return judge(SimulatedEmbedder(bench.simulation, change, dim=dim, threads=os.cpu_count() or 1), "accuracy")
+
+
+def _at(judge: Judge, bench: Bench, changes: list[Change], position: int) -> float:
+    return judged(judge, bench, changes[position])
 
 
 def noise(count: int = IMAGES + CHECK) -> Calibration:
@@ -254,9 +261,7 @@ def _full(faces: Faces) -> dict[str, object]:
 
 def _ranges(name: str, found: SensitivityList) -> None:
     eight = [entry.sqnr for entry in found.entries if entry.precision == "W8A8"]
-    print(
-        f"{name}: SQNR of W8A8 from {min(eight):.1f} to {max(eight):.1f} dB, median {np.median(eight):.1f}", flush=True
-    )
+    print(f"{name}: W8A8 from {min(eight):.1f} to {max(eight):.1f} dB, median {np.median(eight):.1f}", flush=True)
     write_json(OUT / f"ranges-{name}.json", {"min": min(eight), "max": max(eight), "median": float(np.median(eight))})
 
 
