@@ -86,9 +86,7 @@ def test_recovery_and_correction_get_what_they_ask_for_and_what_they_give_is_use
     made.weight("c2", 16)
     made.weight("c2", 4, "kmeans")
     assert seen == [("c2", 4)]  # only uniform levels of at most 8 bits, and once for each width
-    bias = made.weight("embedding", 16).bias
-    assert bias is not None  # an operation without a bias is given the correction as one
-    assert torch.equal(bias, torch.ones(6))
+    assert made.weight("embedding", 16).bias is None  # what has no bias gets none
 
 
 def test_a_group_left_out_stays_float() -> None:
