@@ -104,7 +104,8 @@ def test_many_rows_are_cut_into_pieces_without_trace(monkeypatch: pytest.MonkeyP
     moments, weight = correlated(6, 9), draw_weight(12, 1, 3, 3)
     quantizer = SCHEMES.get("symmetric").fit_weight(weight, 4, "mse")
     whole = AdaRound({"layer": moments})("layer", quantizer, weight)
-    monkeypatch.setattr(adaround, "_TOGETHER", 9)
+    monkeypatch.setattr(adaround, "_LEARNT", 9)
+    monkeypatch.setattr(adaround, "_DESCENDED", 20)
     pieces = AdaRound({"layer": moments})("layer", quantizer, weight)
     nearest = output_errors(moments, weight, quantizer(weight)).sum()
     # The order of summing differs, and so may a choice that hangs by a hair.

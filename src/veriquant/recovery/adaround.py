@@ -36,8 +36,13 @@ _WARM = 0.2
 #: A Gram matrix from few samples is drawn towards its diagonal, by the share inputs/(inputs + 3·samples). The 3 gave
 #: the least error on unseen images, for the layers of a face network that see one input an image.
 _TRUST = 3
-#: Weights that are rounded at a time, by one thread: small enough for a processor's caches.
-_TOGETHER = 2**15
+#: Weights that one thread learns at a time: as many as stay in a processor's caches.
+_LEARNT = 2**15
+#: Weights that one thread descends at a time: many, because it goes column by column.
+_DESCENDED = 2**18
+
+
+_Place = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -80,30 +85,36 @@ class AdaRound:
 
     def _best(self, down: Tensor, up: Tensor, near: Tensor, gram: Tensor, samples: int) -> Tensor:
         """Return the errors of the rounding chosen, in steps, (blocks, rows, inputs); rows are independent."""
-        blocks, rows, inputs = near.shape
-        tall = max(1, min(rows, _TOGETHER // inputs))
-        deep = max(1, _TOGETHER // (tall * inputs))
-        places = [
-            (slice(block, block + deep), slice(row, row + tall))
-            for block in range(0, blocks, deep)
-            for row in range(0, rows, tall)
-        ]
+        inputs = near.shape[2]
         trusted = _drawn_to_diagonal(gram, inputs / (inputs + _TRUST * samples))
         best = near.clone()
 
-        def settle(place: tuple[slice, slice]) -> None:
-            with torch.no_grad():
-                best[place] = self._settled(down[place], up[place], near[place], gram[place[0]], trusted[place[0]])
+        def learn(place: _Place) -> None:
+            here = down[place], up[place], trusted[place[0]]
+            best[place] = learn_rounding(*here, self.iterations, self.rate, self.strength)
+
+        def settle(place: _Place) -> None:
+            learned = best[place]
+            learned = descend(learned, (down + up)[place] - learned, trusted[place[0]])
+            better = output_error(learned, gram[place[0]]) < output_error(near[place], gram[place[0]])
+            best[place] = torch.where(better.unsqueeze(2), learned, near[place])
 
         with one_thread_each(os.cpu_count() or 1) as pool:
-            list(pool.map(settle, places))
+            list(pool.map(learn, _places(near, _LEARNT)))
+            list(pool.map(settle, _places(near, _DESCENDED)))
         return best
 
-    def _settled(self, down: Tensor, up: Tensor, near: Tensor, gram: Tensor, trusted: Tensor) -> Tensor:
-        learned = learn_rounding(down, up, trusted, self.iterations, self.rate, self.strength)
-        learned = descend(learned, down + up - learned, trusted)
-        better = output_error(learned, gram) < output_error(near, gram)
-        return torch.where(better.unsqueeze(2), learned, near)
+
+def _places(weights: Tensor, size: int) -> list[_Place]:
+    """Return slices of blocks and of rows that cover `weights`, (blocks, rows, inputs), about `size` of them in each."""
+    blocks, rows, inputs = weights.shape
+    tall = max(1, min(rows, size // inputs))
+    deep = max(1, size // (tall * inputs))
+    return [
+        (slice(block, block + deep), slice(row, row + tall))
+        for block in range(0, blocks, deep)
+        for row in range(0, rows, tall)
+    ]
 
 
 def _in_units(gram: Tensor) -> Tensor:
