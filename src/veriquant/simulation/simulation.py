@@ -16,7 +16,7 @@ from veriquant.frontends.spec import InputSpec
 from veriquant.networks.network import Network
 from veriquant.onnxgraph.graph import Graph
 from veriquant.onnxgraph.inspection import inspect_graph
-from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants, merge_clips
+from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants, fold_factors, merge_clips
 from veriquant.results import Layer
 from veriquant.simulation.groups import Group, find_groups, tensors_read
 from veriquant.simulation.kernels import TARGETS, KernelTable
@@ -98,6 +98,8 @@ def simulate(network: Network, target: str | KernelTable = "generic") -> Simulat
 def simulate_graph(graph: Graph, network: Network, target: str | KernelTable = "generic") -> Simulation:
     """Return the same for a graph that was rewritten already; `network` tells of its origin and input."""
     table = TARGETS.get(target) if isinstance(target, str) else target
+    graph = graph.copy()
+    fold_factors(graph)
     module = import_onnx(graph).eval()
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     groups = find_groups(module, table)
