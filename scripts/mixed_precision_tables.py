@@ -134,7 +134,7 @@ def tables(names: list[str]) -> None:
                             "r": bench.costs.relative_bops(assignment),
                             "nominal_mb": bench.costs.nominal_bytes(assignment) / 1e6,
                             "file_mb": len(bench.file(bench.plan(assignment))) / 1e6,
-                            **faces.figures(bench, change),
+                            **(faces.figures(bench, change) if label != "walk" else {}),
                         }
                     rows.append(row)
                     _print(name, row)
@@ -270,10 +270,9 @@ def _print(name: str, row: Mapping[str, object]) -> None:
     for label in ("fixed", "walk", "mixed"):
         figures = row[f"{label}_figures"]
         assert isinstance(figures, dict)
-        told.append(f"{label} {figures['accuracy']:.4f} {figures['tar@far=1e-3']:.4f} {figures['sqnr']:.2f} dB")
-    print(
-        name, row["table"], row["rounding"], row["fixed"], f"r={row['r']}", "; ".join(told), row["chosen"], flush=True
-    )
+        rates = [f"{figures[key]:.4f}" for key in ("accuracy", "tar@far=1e-3") if key in figures]
+        told.append(" ".join([label, *rates, f"{figures['sqnr']:.2f} dB"]))
+    print(name, row["table"], row["rounding"], row["fixed"], row["r"], "; ".join(told), row["chosen"], flush=True)
 
 
 def _plain(content: object) -> object:
