@@ -101,9 +101,13 @@ def bench_of(network: Network, images: Calibration, **settings: object) -> tuple
 
 
 def tables(names: list[str]) -> None:
-    """Tables 1, 2 and 4: fixed against mixed at equal cost, weights rounded to the nearest and by AdaRound."""
+    """Tables 1, 2 and 4: fixed against mixed at equal cost, weights rounded to the nearest and by AdaRound.
+
+    A name may end in the fixed precisions to compare with, as in mobileface-v2=W8A8,W4A8.
+    """
     images = calibration()
-    for name in names:
+    for text in names:
+        name, _, only = text.partition("=")
         network = load_network(NETWORKS[name])
         faces = Faces(network)
         rows: list[dict[str, object]] = []
@@ -117,7 +121,7 @@ def tables(names: list[str]) -> None:
                 seconds = time.perf_counter() - started
                 problem = pose(bench.costs, found)
                 for table, where, precision, r in ROWS:
-                    if where != target:
+                    if where != target or (only and precision not in only.split(",")):
                         continue
                     same = dict.fromkeys(bench.simulation.groups, Precision.parse(precision))
                     best = best_within(bench, problem, f"bops={r}", chosen)
