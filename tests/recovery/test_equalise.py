@@ -87,7 +87,7 @@ def test_equalised_weights_have_equal_ranges_on_both_sides_of_every_tensor(seed:
     graph = Graph.from_bytes(network(seed=seed))
 
     def precision(before: str, after: str) -> float:
-        """Return what equalisation makes greatest: ranges of channels as shares of their tensors' (equation 9)."""
+        """Return what equalisation makes greatest: ranges of channels as shares of their tensors'."""
         made, read = ranges(graph, before)[0], ranges(graph, after)[1]
         return float((made / made.max() * read / read.max()).sum())
 

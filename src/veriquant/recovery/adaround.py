@@ -27,12 +27,10 @@ from veriquant.simulation.pool import one_thread_each
 
 #: The rectified sigmoid is stretched to (γ, ζ) and clipped to [0, 1] (equation 23).
 _GAMMA, _ZETA = -0.1, 1.1
-#: β of the regulariser 1 − |2h − 1|^β, at first and in the end (section 3.2.2).
+#: β of the regulariser 1 − |2h − 1|^β, at first and in the end.
 _BETA = (20.0, 2.0)
 #: Share of the iterations before the regulariser acts.
 _WARM = 0.2
-
-
 #: A Gram matrix from few samples is drawn towards its diagonal, by the share inputs/(inputs + 3·samples). The 3 gave
 #: the least error on unseen images, for the layers of a face network that see one input an image.
 _TRUST = 3
@@ -40,7 +38,6 @@ _TRUST = 3
 _LEARNT = 2**15
 #: Weights that one thread descends at a time: many, because it goes column by column.
 _DESCENDED = 2**18
-
 
 _Place = tuple[slice, slice]
 
@@ -106,7 +103,7 @@ class AdaRound:
 
 
 def _places(weights: Tensor, size: int) -> list[_Place]:
-    """Return slices of blocks and of rows that cover `weights`, (blocks, rows, inputs), about `size` of them in each."""
+    """Return slices of blocks and rows that cover `weights`, (blocks, rows, inputs), each with `size` of them or so."""
     blocks, rows, inputs = weights.shape
     tall = max(1, min(rows, size // inputs))
     deep = max(1, size // (tall * inputs))

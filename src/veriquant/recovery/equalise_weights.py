@@ -3,7 +3,7 @@
 A layer whose channels differ much in range loses the narrow ones to one scale for all, on the output side where it has
 one scale per tensor and on the input side always. With r₁ the range of the weights that make a channel and r₂ that of
 the weights that read it, s = √(r₁·r₂)/r₂ makes both √(r₁·r₂) (Nagel et al. 2019, 'Data-Free Quantization Through Weight
-Equalization and Bias Correction', equation 11). It needs no images. Since a layer in the middle of three takes part
+Equalization and Bias Correction', section 4.1). It needs no images. Since a layer in the middle of three takes part
 twice, all pairs are gone over until nothing moves any more.
 """
 
