@@ -74,6 +74,14 @@ def stamp_input(model: onnx.ModelProto, spec: InputSpec) -> None:
     model.metadata_props.add(key=STAMP, value=json.dumps(spec.model_dump(mode="json"), sort_keys=True))
 
 
+def stamped(content: bytes, spec: InputSpec) -> bytes:
+    """Return a serialised model with `spec` in its metadata, so that it can be used without its recipe."""
+    model = onnx.load_model_from_string(content)
+    stamp_input(model, spec)
+    written: bytes = model.SerializeToString()
+    return written
+
+
 def read_stamp(model: onnx.ModelProto, source: str) -> InputSpec | None:
     """Return the `InputSpec` in the metadata of `model`, None where there is none."""
     text = next((entry.value for entry in model.metadata_props if entry.key == STAMP), None)

@@ -182,31 +182,53 @@ def _within_cost(
     reference_ms: float,
 ) -> tuple[Chosen, bytes]:
     """Return the best assignment whose file keeps the budget, and the file."""
-    limit, over = budget.limit, 1.0
+    limit = budget.limit
     for _ in range(_TRIES):
-        chosen = _best(bench, problem, budget, limit, settings)
+        try:
+            chosen = _best(bench, problem, budget, limit, settings)
+        except VeriQuantError:
+            if budget.cost == "bops":
+                raise
+            break
         content = bench.file(bench.plan(chosen.assignment))
         if budget.cost == "bops":
             return chosen, content
-        is_now = float(len(content))
-        if budget.cost == "latency":
-            ratio = measured_ratio(bench, content, target)
-            is_now = ratio if budget.relative else ratio * reference_ms
-        over = is_now / budget.limit
-        if over <= 1:
+        is_now = _figure(bench, content, budget, target, reference_ms)
+        if is_now <= budget.limit:
             return chosen, content
         # What was predicted is not what came out: aim lower by as much as it came out higher.
-        limit *= 0.995 / over
-    unit = "bytes" if budget.cost == "bytes" else "of FP32's time" if budget.relative else "ms"
-    raise VeriQuantError(f"nothing meets {budget}: the nearest file made has {over * budget.limit:.4g} {unit}")
+        if budget.cost == "bytes":
+            limit = min(limit - 1, budget.limit - (is_now - problem.cost(chosen.assignment, "bytes")))
+        else:
+            limit *= 0.995 * budget.limit / is_now
+    return _cheapest(bench, problem, budget, target, reference_ms)
 
 
-def best_within(bench: Bench, problem: Problem, budget: str, settings: MixedSettings) -> Chosen:
-    """Return the best assignment within a budget of cost, in figures; see `MixedSettings.budget`."""
-    parsed = parse_budget(budget)
-    if not isinstance(parsed, CostBudget):
-        raise VeriQuantError(f"{budget} is no budget of cost")
-    return _best(bench, problem, parsed, parsed.limit, settings)
+def _cheapest(
+    bench: Bench, problem: Problem, budget: CostBudget, target: Target, reference_ms: float
+) -> tuple[Chosen, bytes]:
+    """Return what costs least, and the file, if that keeps the budget; if not, it is named as the nearest."""
+    least = {
+        group: min(options, key=lambda option: option.cost[budget.cost]).precision
+        for group, options in problem.options.items()
+    }
+    content = bench.file(bench.plan(least))
+    is_now = _figure(bench, content, budget, target, reference_ms)
+    if is_now <= budget.limit:
+        return Chosen("cheapest", least), content
+    told = f"{is_now:.0f} bytes" if budget.cost == "bytes" else f"{is_now:.4g}{'x' if budget.relative else ' ms'}"
+    raise VeriQuantError(
+        f"nothing meets {budget}: with every group at its cheapest, the nearest there is, the file has {told}; allow "
+        "at least that, or candidates of fewer bits"
+    )
+
+
+def _figure(bench: Bench, content: bytes, budget: CostBudget, target: Target, reference_ms: float) -> float:
+    """Return what a file really costs: its bytes, or its time in the figure that the budget names."""
+    if budget.cost == "bytes":
+        return float(len(content))
+    ratio = measured_ratio(bench, content, target)
+    return ratio if budget.relative else ratio * reference_ms
 
 
 def _best(bench: Bench, problem: Problem, budget: CostBudget, limit: float, settings: MixedSettings) -> Chosen:

@@ -17,6 +17,7 @@ from veriquant.data.calibration import Calibration
 from veriquant.deploy.pack import pack_planned
 from veriquant.deploy.runtimes import open_embedder
 from veriquant.networks.network import Network
+from veriquant.networks.onnx_file import stamped
 from veriquant.progress import working
 from veriquant.quantization.layers import planned_layers
 from veriquant.quantization.method import Settings
@@ -124,8 +125,8 @@ class Bench:
         )
 
     def file(self, plan: Plan) -> bytes:
-        """Return the ONNX file of the network under a plan, its weights stored in their own bits."""
-        return pack_planned(self.simulation, self.fitted, plan)
+        """Return the ONNX file of the network under a plan: weights in their own bits, its input specification."""
+        return stamped(pack_planned(self.simulation, self.fitted, plan), self.network.spec)
 
     def agreement(self, content: bytes, plan: Plan) -> str:
         """Say how the file's embeddings in ONNX Runtime compare with the simulated ones, over the check images."""

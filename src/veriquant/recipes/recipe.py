@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from onnx import load_model_from_string
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from veriquant.checks import explain
 from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
-from veriquant.networks.onnx_file import stamp_input
+from veriquant.networks.onnx_file import stamped
 from veriquant.quantization import METHODS, Quantized, Target
 from veriquant.quantization.method import Settings
 
@@ -63,15 +62,7 @@ class Recipe(BaseModel):
                 "(--calibration DIR)"
             )
         made = METHODS.get(self.method).run(network, settings, calibration, target or Target())
-        return replace(made, onnx=_stamped(made.onnx, network))
-
-
-def _stamped(content: bytes, network: Network) -> bytes:
-    """Write into a file what its input must look like, so that it can be used without its recipe."""
-    model = load_model_from_string(content)
-    stamp_input(model, network.spec)
-    stamped: bytes = model.SerializeToString()
-    return stamped
+        return replace(made, onnx=stamped(made.onnx, network.spec))
 
 
 def shipped_recipes() -> dict[str, Recipe]:
