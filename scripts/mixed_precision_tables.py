@@ -4,6 +4,7 @@
     python scripts/mixed_precision_tables.py tables mobilefacenet-y1 mobileface-v2 mobilefacenet-foamliu
     python scripts/mixed_precision_tables.py robustness mobilefacenet-y1
     python scripts/mixed_precision_tables.py searches mobileface-v2
+    python scripts/mixed_precision_tables.py markdown mobilefacenet-y1 mobileface-v2 mobilefacenet-foamliu
 
 Everything runs in the simulation, whose embeddings are those of the packed files (the tests hold them to it); one bench
 for each way to round serves all rows of a network. Results go to out/mixed-precision/*.json, tables to the screen.
@@ -213,6 +214,41 @@ def _at(judge: Judge, bench: Bench, changes: list[Change], position: int) -> flo
     return judged(judge, bench, changes[position])
 
 
+def markdown(names: list[str]) -> None:
+    """Print the tables as they stand in the page."""
+    for name in names:
+        content = json.loads((OUT / f"tables-{name}.json").read_text(encoding="utf-8"))
+        accuracy, rate = content["full"]["accuracy"], content["full"]["tar@far=1e-3"]
+        print(f"\n**{name}**: full precision LFW {_percent(accuracy[0])}, TAR@FAR=1e-3 {_percent(rate[0])}\n")
+        print("| r | weights | what | accuracy | change (95 %) | TAR@1e-3 | change (95 %) | SQNR | nominal / file |")
+        print("|---|---|---|---:|---:|---:|---:|---:|---:|")
+        for row in content["rows"]:
+            for label, what in (("fixed", row["fixed"]), ("mixed", f"mixed ({row['chosen']})")):
+                figures = row[f"{label}_figures"]
+                changes = [_change(figures["differences"].get(key)) for key in ("accuracy", "tar@far=1e-3")]
+                print(
+                    f"| {figures['r']:.3f} | {row['rounding']} | {what} | {_percent(figures['accuracy'])} | {changes[0]} | "
+                    f"{_percent(figures['tar@far=1e-3'])} | {changes[1]} | {figures['sqnr']:.1f} dB | "
+                    f"{figures['nominal_mb']:.2f} / {figures['file_mb']:.2f} MB |"
+                )
+            print(
+                f"| {row['r']:.3f} | {row['rounding']} | the walk alone | | | | | {row['walk_figures']['sqnr']:.1f} dB | |"
+            )
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value * 100:.2f}"
+
+
+def _change(difference: list[object] | None) -> str:
+    if difference is None or difference[0] is None:
+        return "–"
+    value, interval = difference
+    assert isinstance(value, float)
+    low, high = interval if isinstance(interval, list) else (float("nan"), float("nan"))
+    return f"{value * 100:+.2f} ({low * 100:+.2f} … {high * 100:+.2f})"
+
+
 def noise(count: int = IMAGES + CHECK) -> Calibration:
     """Return drawn images whose spectrum falls as 1/f, as that of photographs does, and that show nothing."""
     from PIL import Image
@@ -284,4 +320,4 @@ def _plain(content: object) -> object:
 
 
 if __name__ == "__main__":
-    {"tables": tables, "robustness": robustness, "searches": searches}[sys.argv[1]](sys.argv[2:])
+    {"tables": tables, "robustness": robustness, "searches": searches, "markdown": markdown}[sys.argv[1]](sys.argv[2:])

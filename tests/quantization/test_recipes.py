@@ -19,7 +19,16 @@ from veriquant.quantization.qdq import Kernels, insert_qdq
 from veriquant.recipes import load_recipe, shipped_recipes
 
 #: The least mean cosine to full precision that each recipe must keep on the hard network of these tests.
-FAITHFUL = {"fp32": 1 - 1e-7, "fp32-fast": 1 - 1e-6, "int8-dynamic": 0.8, "int8-static": 0.8, "int8": 0.99}
+FAITHFUL = {
+    "fp32": 1 - 1e-7,
+    "fp32-fast": 1 - 1e-6,
+    "int8-dynamic": 0.8,
+    "int8-static": 0.8,
+    "int8": 0.99,
+    "fixed": 0.98,
+    "mixed": 0.98,
+    "mixed-adaround": 0.98,
+}
 
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
