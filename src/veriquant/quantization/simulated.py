@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from torch import Tensor
 
 from veriquant.allocation.sensitivity import noise_ratios, sqnr_db
+from veriquant.checks import explain
 from veriquant.data.calibration import Calibration
 from veriquant.deploy.pack import pack_planned
 from veriquant.deploy.runtimes import open_embedder
+from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
 from veriquant.networks.onnx_file import stamped
 from veriquant.progress import working
@@ -185,9 +187,12 @@ def on_the_bench(
 
 
 def settings_of(plan: Plan, settings: SimulatedSettings) -> SimulatedSettings:
-    """Return the settings that a plan was made with, all else as in `settings`."""
+    """Return the settings that a plan was made with, all else as in `settings`; `VeriQuantError` names a wrong one."""
     names = ("target", "weight_scheme", "activation_scheme", "ranges", "equalise", "rounding", "bias_correction")
-    return type(settings).model_validate({**settings.model_dump(), **{name: getattr(plan, name) for name in names}})
+    try:
+        return type(settings).model_validate({**settings.model_dump(), **{name: getattr(plan, name) for name in names}})
+    except ValidationError as error:
+        raise VeriQuantError(f"the plan for {plan.network}: {explain(error)}") from error
 
 
 def checked_plan(bench: Bench, plan: Plan) -> Plan:
