@@ -185,7 +185,7 @@ def _within_cost(
     limit = budget.limit
     for _ in range(_TRIES):
         try:
-            chosen = _best(bench, problem, budget, limit, settings)
+            chosen = best_within(bench, problem, budget, limit, settings)
         except VeriQuantError:
             if budget.cost == "bops":
                 raise
@@ -231,7 +231,7 @@ def _figure(bench: Bench, content: bytes, budget: CostBudget, target: Target, re
     return ratio if budget.relative else ratio * reference_ms
 
 
-def _best(bench: Bench, problem: Problem, budget: CostBudget, limit: float, settings: MixedSettings) -> Chosen:
+def best_within(bench: Bench, problem: Problem, budget: CostBudget, limit: float, settings: MixedSettings) -> Chosen:
     limits: dict[str, float] = {budget.cost: limit}
     optimum = least_noise(problem, limits)  # first, because it names the nearest where nothing fits
     assignments: dict[str, Assignment] = {}
