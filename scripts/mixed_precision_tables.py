@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from veriquant.allocation import kendall_tau, measure, pose, walk
+from veriquant.allocation import CostBudget, kendall_tau, measure, pose, walk
 from veriquant.allocation.search import SEARCHES
 from veriquant.allocation.sensitivity import SensitivityList, cache_folder
 from veriquant.benchmarks import Benchmark, load_benchmark
@@ -125,7 +125,7 @@ def tables(names: list[str]) -> None:
                     if where != target or (only and precision not in only.split(",")):
                         continue
                     same = dict.fromkeys(bench.simulation.groups, Precision.parse(precision))
-                    best = best_within(bench, problem, f"bops={r}", chosen)
+                    best = best_within(bench, problem, CostBudget("bops", r, True), r, chosen)
                     walked = walk(problem, "bops")
                     source = walked.assignment(walked.first_within({"bops": r}))
                     row: dict[str, object] = {
@@ -174,7 +174,7 @@ def robustness(names: list[str]) -> None:
         ):
             other, settings = bench_of(network, images)
             found = measure(other.fitted, other.fit[:64], cache=cache_folder(), recovery=other.recovery)
-            best = best_within(other, pose(other.costs, found), "bops=0.5", settings)
+            best = best_within(other, pose(other.costs, found), CostBudget("bops", 0.5, True), 0.5, settings)
             figures = faces.figures(other, other.fitted.change(best.assignment, codes=True))
             domains[label] = {"chosen": best.label, **figures}
             print(name, label, best.label, figures["accuracy"], figures["tar@far=1e-3"], flush=True)
@@ -227,13 +227,12 @@ def markdown(names: list[str]) -> None:
                 figures = row[f"{label}_figures"]
                 changes = [_change(figures["differences"].get(key)) for key in ("accuracy", "tar@far=1e-3")]
                 print(
-                    f"| {figures['r']:.3f} | {row['rounding']} | {what} | {_percent(figures['accuracy'])} | {changes[0]} | "
-                    f"{_percent(figures['tar@far=1e-3'])} | {changes[1]} | {figures['sqnr']:.1f} dB | "
+                    f"| {figures['r']:.3f} | {row['rounding']} | {what} | {_percent(figures['accuracy'])} | "
+                    f"{changes[0]} | {_percent(figures['tar@far=1e-3'])} | {changes[1]} | {figures['sqnr']:.1f} dB | "
                     f"{figures['nominal_mb']:.2f} / {figures['file_mb']:.2f} MB |"
                 )
-            print(
-                f"| {row['r']:.3f} | {row['rounding']} | the walk alone | | | | | {row['walk_figures']['sqnr']:.1f} dB | |"
-            )
+            walked = row["walk_figures"]["sqnr"]
+            print(f"| {row['r']:.3f} | {row['rounding']} | the walk alone | | | | | {walked:.1f} dB | |")
 
 
 def _percent(value: float | None) -> str:

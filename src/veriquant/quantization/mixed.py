@@ -232,6 +232,7 @@ def _figure(bench: Bench, content: bytes, budget: CostBudget, target: Target, re
 
 
 def best_within(bench: Bench, problem: Problem, budget: CostBudget, limit: float, settings: MixedSettings) -> Chosen:
+    """Return the best assignment of which a cost stays within `limit`, in the figure of `budget`: see above, phase 2."""
     limits: dict[str, float] = {budget.cost: limit}
     optimum = least_noise(problem, limits)  # first, because it names the nearest where nothing fits
     assignments: dict[str, Assignment] = {}
