@@ -75,7 +75,7 @@ def quantize(
     from veriquant.files import write_bytes
     from veriquant.networks import load_network
     from veriquant.networks.onnx_file import network_of_onnx
-    from veriquant.quantization import Target
+    from veriquant.quantization import METHODS, Target
     from veriquant.recipes import load_recipe
     from veriquant.study.run import calibration_set
 
@@ -87,6 +87,8 @@ def quantize(
         overrides["budget"] = budget
     chosen = load_recipe(recipe or ("fixed" if follows else "int8"), overrides=overrides)
     if plan is not None and not follows:
+        if not METHODS.get(chosen.method).plans:
+            raise VeriQuantError(f"recipe {chosen.name!r} makes no plan, so --plan {plan} has nothing to hold")
         check_writable(plan)
     if runtime != "auto":
         RUNTIMES.get(runtime)
@@ -114,8 +116,6 @@ def quantize(
         say(f"note: recipe {chosen.name} looks at no images; --calibration has no effect")
     judge = None if benchmark is None else Judge(load_benchmark(benchmark))
     made = chosen.apply(loaded, samples, Target(runtime, threads, judge))
-    if plan is not None and not follows and made.plan is None:
-        raise VeriQuantError(f"recipe {chosen.name!r} makes no plan, so --plan {plan} has nothing to hold")
     network_of_onnx(made.onnx, loaded.spec, name=out.stem, source=str(out))  # what is written runs
     write_bytes(out, made.onnx)
     before, after = len(loaded.onnx), out.stat().st_size

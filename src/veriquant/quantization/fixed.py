@@ -62,5 +62,6 @@ METHODS.add(
         FixedSettings,
         _run,
         lambda settings: settings.images + settings.check_images,
+        plans=True,
     ),
 )

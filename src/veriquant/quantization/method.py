@@ -79,7 +79,7 @@ class Method:
     """One registered way to quantize. `run(network, settings, calibration, target)` gets checked settings.
 
     `calibration_images` says from the settings how many unlabelled images it wants; 0: it needs none. `judged` says
-    whether it evaluates on a benchmark while it works (`Target.judge`).
+    whether it evaluates on a benchmark while it works (`Target.judge`), `plans` whether it makes a `Plan`.
     """
 
     name: str
@@ -88,6 +88,7 @@ class Method:
     run: Run
     calibration_images: Callable[[Any], int]
     judged: Callable[[Any], bool] = lambda settings: False
+    plans: bool = False
 
 
 METHODS: Registry[Method] = Registry("quantization method")

@@ -62,7 +62,7 @@ class MixedSettings(SimulatedSettings):
 
     `budget`: ``bops=0.5`` (relative to W8A16), ``bytes=1.2MB``, ``latency=6ms`` or ``latency=0.5x``, or a task target
     such as ``tar@far=1e-3>=0.975`` or ``accuracy>=fp32-0.003``, which needs a benchmark. `candidates`: precisions to
-    choose from, the highest first; empty: all of the target. `metric`: what the list is sorted by, SQNR, FIT, or the
+    choose from; empty: all of the target. `metric`: what the list is sorted by, SQNR, FIT, or the
     equal error rate on images of the benchmark. `allocation`: the walk, the integer programme's optimum, or the better
     of the two. `search`: for task targets. `sensitivity_images`: how many of the images the list is measured on.
     """
@@ -95,7 +95,9 @@ class MixedSettings(SimulatedSettings):
         table = TARGETS.get(self.target)
         if not self.candidates:
             return table
-        return replace(table, candidates=tuple(Precision.parse(each) for each in self.candidates))
+        asked = {Precision.parse(each) for each in self.candidates}
+        highest_first = sorted(asked, key=lambda each: (each.weight_bits * each.activation_bits, each), reverse=True)
+        return replace(table, candidates=tuple(highest_first))
 
 
 @dataclass
@@ -232,7 +234,7 @@ def _figure(bench: Bench, content: bytes, budget: CostBudget, target: Target, re
 
 
 def best_within(bench: Bench, problem: Problem, budget: CostBudget, limit: float, settings: MixedSettings) -> Chosen:
-    """Return the best assignment of which a cost stays within `limit`, in the figure of `budget`: see above, phase 2."""
+    """Return the best assignment whose cost stays within `limit`, in the figure of `budget`: phase 2, above."""
     limits: dict[str, float] = {budget.cost: limit}
     optimum = least_noise(problem, limits)  # first, because it names the nearest where nothing fits
     assignments: dict[str, Assignment] = {}
@@ -413,5 +415,6 @@ METHODS.add(
         _run,
         lambda settings: settings.images + settings.check_images,
         lambda settings: settings.metric == "task" or isinstance(parse_budget(settings.budget), TaskBudget),
+        plans=True,
     ),
 )

@@ -19,6 +19,9 @@ from veriquant.simulation.weighted import Product, Weighted
 
 Env = dict[int, Any]
 
+#: Codes of more than 8 bits are two digits in this base.
+BYTE = 256.0
+
 
 @dataclass(frozen=True)
 class ProductOfCodes:
@@ -26,12 +29,14 @@ class ProductOfCodes:
 
     Sums of products of codes are integers that float32 holds exactly, whatever the order of the sum (below 2**24), so
     that any runtime gives the same; `scale`, (outputs,), is the input's step times the weight's, and follows behind.
+    `wide`: the input's codes have more than 8 bits; they are taken apart into two bytes, each with a sum of its own.
     """
 
     step: float
     weight: Tensor
     scale: Tensor
     bias: Tensor | None
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -267,7 +272,13 @@ def _look_up(argument: Any, env: Env) -> Any:
 
 
 def _of_codes(weighted: Weighted, x: Tensor, product: ProductOfCodes) -> Tensor:
-    y = weighted.compute(torch.div(x, product.step).round_(), product.weight, None)
+    codes = torch.div(x, product.step).round_()
+    if product.wide:
+        high = torch.floor(codes * (1 / BYTE))
+        low = codes - high * BYTE
+        y = weighted.compute(high, product.weight, None) * BYTE + weighted.compute(low, product.weight, None)
+    else:
+        y = weighted.compute(codes, product.weight, None)
     shape = (-1,) if isinstance(weighted, Product) else (-1, *[1] * (product.weight.ndim - 2))
     y = y * product.scale.reshape(shape)
     return y if product.bias is None else y + product.bias.reshape(shape)

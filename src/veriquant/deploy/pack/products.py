@@ -9,7 +9,7 @@ everywhere.
 from __future__ import annotations
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, helper
 
 from veriquant.deploy.pack.arrays import to_array
 from veriquant.deploy.pack.levels import ActivationLevels, PackedWeight
@@ -17,13 +17,14 @@ from veriquant.deploy.pack.parts import Parts, Pool
 from veriquant.deploy.pack.weights import write_codes
 from veriquant.onnxgraph.graph import PART, Array, Graph, attribute
 
-#: Codes of more bits make sums that float32 does not hold.
+#: Codes of more bits make sums that float32 does not hold: those of the input are then taken apart into two bytes.
 _MOST_BITS = 8
+_BYTE = 256.0
 
 
 def computes_codes(graph: Graph, node: NodeProto, packed: PackedWeight, reads: ActivationLevels | None) -> bool:
-    """Return whether `node` can be written as a product of codes: uniform levels of at most 8 bits on both sides."""
-    if not packed.exact or reads is None or max(reads.bits, packed.codes.bits) > _MOST_BITS:
+    """Return whether `node` can be written as a product of codes: uniform levels on both sides, weights of 8 bits."""
+    if not packed.exact or reads is None or packed.codes.bits > _MOST_BITS:
         return False
     if packed.codes.zero_point is None:
         return False
@@ -43,11 +44,14 @@ def write_product(
     step = before.constant(np.array(reads.scale, np.float32), "step")
     inputs = _codes_read(graph, node.input[0], before, step)
     weight = write_codes(before, codes, transposed)
-    output, inner = node.output[0], f"{node.name}{PART}sums"
-    node.input[:] = [inputs, weight]
-    node.output[0] = inner
-    # A Mul or Add right behind a kernel is folded into its weights, which are then no integers any more.
-    held = after.add("LeakyRelu", [inner], "hold", alpha=1.0)
+    output = node.output[0]
+    # A Mul or Add right behind a kernel is folded into its weights, which are then no integers: hence the holds.
+    if reads.bits > _MOST_BITS:
+        held = _two_sums(node, inputs, weight, before, after)
+    else:
+        node.input[:] = [inputs, weight]
+        node.output[0] = f"{node.name}{PART}sums"
+        held = after.add("LeakyRelu", [node.output[0]], "hold", alpha=1.0)
     row = after.constant(_along_channels(to_array(codes.scale), node), "scale")
     scale = after.add("Mul", [row, step], "scale_of_sums")
     if bias is None:
@@ -57,6 +61,20 @@ def write_product(
         after.add("Add", [scaled, after.constant(_along_channels(bias, node), "bias")], "biased", output)
     graph.replace(node, [*before.nodes, node, *after.nodes])
     _drop_unread(graph, values)
+
+
+def _two_sums(node: NodeProto, codes: str, weight: str, before: Parts, after: Parts) -> str:
+    """Let `node` sum the low bytes of its input's codes and a twin of it the high ones; return their joint sum."""
+    byte = before.constant(np.array(_BYTE, np.float32), "byte")
+    high = before.add("Floor", [before.add("Div", [codes, byte], "shifted")], "high")
+    low = before.add("Sub", [codes, before.add("Mul", [high, byte], "high_part")], "low")
+    attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    node.input[:] = [low, weight]
+    node.output[0] = f"{node.name}{PART}sums"
+    held = after.add("LeakyRelu", [node.output[0]], "hold", alpha=1.0)
+    twin = after.add(node.op_type, [high, weight], "high_sums", **attributes)
+    scaled = after.add("Mul", [after.add("LeakyRelu", [twin], "high_hold", alpha=1.0), byte], "high_scaled")
+    return after.add("Add", [scaled, held], "sum")
 
 
 def _codes_read(graph: Graph, tensor: str, parts: Parts, step: str) -> str:
