@@ -70,19 +70,24 @@ def test_a_mixture_of_few_bits_computes_what_was_simulated(y1: Prepared) -> None
     assert cosines(found, simulated).min() >= 0.9999
 
 
-@pytest.mark.parametrize("names", [("W8A16", "W8A8", "W4A8"), ("W8A16", "W8A8"), ("FP32", "W8A8"), ("W8A32", "W8A8")])
-def test_wide_activations_beside_narrow_ones_are_as_near_as_sums_in_float_allow(
+@pytest.mark.parametrize(
+    "names", [("W8A16",), ("W8A16", "W8A8", "W4A8"), ("W8A16", "W6A6"), ("W8A8", "W4A4", "W8A16", "W6A6", "W4A6")]
+)
+def test_wide_activations_beside_narrow_ones_compute_what_was_simulated(y1: Prepared, names: tuple[str, ...]) -> None:
+    found, simulated, _ = both(y1, taking_turns(y1, *names))
+    assert cosines(found, simulated).min() >= 0.9999
+
+
+@pytest.mark.parametrize("names", [("FP32", "W8A8"), ("W8A32", "W8A8")])
+def test_floating_point_beside_narrow_codes_is_as_near_as_sums_in_float_allow(
     y1: Prepared, names: tuple[str, ...]
 ) -> None:
     precisions = taking_turns(y1, *names)
     found, simulated, _ = both(y1, precisions)
-    # Sums of 16-bit codes are not exact in float32: their last bits become other 8-bit codes further on.
+    # Sums in float differ in their last bits from runtime to runtime, and become other 8-bit codes further on.
     assert cosines(found, simulated).min() >= 0.999
     full = y1.fitted.simulation.embed(y1.images)
     assert sqnr_db(noise_ratios(full, found)) == pytest.approx(sqnr_db(noise_ratios(full, simulated)), abs=1.0)
-    # The simulation itself moves as much when it sums in another order.
-    plainly = y1.fitted.simulation.embed(y1.images, y1.fitted.change(precisions))
-    assert 1 - cosines(found, simulated).min() <= 4 * (1 - cosines(plainly, simulated).min())
 
 
 @pytest.mark.parametrize("precision", ["W8A8", "W4A8"])

@@ -59,7 +59,7 @@ class CodebookQuantizer(Quantizer):
 
     def _nearest(self, scaled: Tensor) -> Tensor:
         middles = (self.levels[1:] + self.levels[:-1]) / 2
-        return torch.bucketize(scaled, middles, out_int32=True)
+        return torch.bucketize(scaled.contiguous(), middles, out_int32=True)
 
     def _inside(self, scaled: Tensor) -> Tensor:
         levels = self.levels
