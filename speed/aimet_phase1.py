@@ -1,7 +1,7 @@
 """Phase 1 of AIMET's automatic mixed precision (aimet-onnx, BSD-3-Clause) on a network and samples given as files.
 
 Run by `sensitivity.py` under an interpreter that has aimet-onnx, which brings its own PyTorch and is no dependency of
-VeriQuant: ``aimet_phase1.py NETWORK.onnx SAMPLES.npy THREADS OUT.json``. Writes the seconds of its phase 1, and the list.
+VeriQuant: ``aimet_phase1.py NETWORK.onnx SAMPLES.npy THREADS OUT.json``. Writes its seconds, and the list.
 """
 
 from __future__ import annotations

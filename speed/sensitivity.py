@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+
 from veriquant.allocation import kendall_tau
 from veriquant.allocation.sensitivity import measure, noise_ratios, sqnr_db
 from veriquant.data.calibration import load_calibration
@@ -57,7 +58,8 @@ def main() -> None:
             fitted.change({name: precision})
     count = sum(len(each) for each in candidates.values())
     print(
-        f"{network.name}: {len(simulation.groups)} groups, {count} entries, {len(images)} images, {options.threads} threads"
+        f"{network.name}: {len(simulation.groups)} groups, {count} entries, {len(images)} images, "
+        f"{options.threads} threads"
     )
     start = time.perf_counter()
     found = measure(fitted, as_images(images), candidates, threads=options.threads)
