@@ -154,7 +154,21 @@ def test_sums_of_codes_equal_the_plain_path(name: str, scheme: str) -> None:
         assert scheme == "kmeans" or not torch.equal(ours, made.simulation.steps.run(images))
 
 
-@pytest.mark.parametrize("precision", ["W8A16", "W8A32", "FP32", "W16A8"])
+@pytest.mark.parametrize("precision", ["W8A16", "W8A12"])
+def test_codes_of_more_than_eight_bits_are_summed_as_two_bytes(precision: str) -> None:
+    made = fitted(residual())
+    precisions = dict.fromkeys(made.simulation.groups, Precision.parse(precision))
+    change = made.change(precisions, codes=True)
+    assert change.codes
+    assert all(product.wide for product in change.codes.values())
+    images = pixels(4)
+    ours = made.simulation.steps.run(images, change)
+    plainly = made.simulation.steps.run(images, made.change(precisions))
+    torch.testing.assert_close(ours, plainly, rtol=1e-2, atol=1e-3)
+    assert not torch.equal(ours, made.simulation.steps.run(images))
+
+
+@pytest.mark.parametrize("precision", ["W8A32", "FP32", "W16A8"])
 def test_only_few_bits_are_summed_as_codes(precision: str) -> None:
     made = fitted(residual())
     assert not made.change(dict.fromkeys(made.simulation.groups, Precision.parse(precision)), codes=True).codes
