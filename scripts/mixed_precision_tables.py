@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from veriquant.allocation import CostBudget, kendall_tau, measure, pose, walk
+from veriquant.allocation import CostBudget, Walk, kendall_tau, measure, pose, walk
 from veriquant.allocation.search import SEARCHES
 from veriquant.allocation.sensitivity import SensitivityList, cache_folder
 from veriquant.benchmarks import Benchmark, load_benchmark
@@ -191,13 +191,13 @@ def searches(names: list[str]) -> None:
         judge = Judge(_fewer(load_benchmark(f"lfw:{FACES}")))
 
         full = judged(judge, bench, Change())
-        changes = [bench.fitted.change(path.assignment(k), codes=True) for k in range(path.last + 1)]
+        # Searches of one walk ask for the same positions: each is evaluated, and timed, once.
+        known: dict[int, tuple[float, float]] = {}
         rows = []
         for drop in (0.01, 0.05):
             for search in ("sequential", "binary", "binary+interpolation"):
-                started = time.perf_counter()
-                result = SEARCHES.get(search)(path.last, partial(_at, judge, bench, changes), full - drop)
-                seconds = time.perf_counter() - started
+                result = SEARCHES.get(search)(path.last, partial(_at, judge, bench, path, known), full - drop)
+                seconds = sum(known[position][1] for position in result.scores)
                 r = None if result.position is None else path.costs("bops")[result.position]
                 rows.append([drop, search, len(result.scores), seconds, r, result.monotone, result.note])
                 print(name, full, *rows[-1], flush=True)
@@ -210,8 +210,12 @@ def judged(judge: Judge, bench: Bench, change: Change) -> float:
     return judge(SimulatedEmbedder(bench.simulation, change, dim=dim, threads=os.cpu_count() or 1), "accuracy")
 
 
-def _at(judge: Judge, bench: Bench, changes: list[Change], position: int) -> float:
-    return judged(judge, bench, changes[position])
+def _at(judge: Judge, bench: Bench, path: Walk, known: dict[int, tuple[float, float]], position: int) -> float:
+    if position not in known:
+        started = time.perf_counter()
+        score = judged(judge, bench, bench.fitted.change(path.assignment(position), codes=True))
+        known[position] = score, time.perf_counter() - started
+    return known[position][0]
 
 
 def markdown(names: list[str]) -> None:

@@ -32,8 +32,8 @@ Embeddings = npt.NDArray[np.float32]
 Candidates = Mapping[str, Sequence[Precision]]
 
 #: The largest tensor of a piece, all candidates together: what two cores' caches hold of it.
-_PIECE_BYTES = 4 << 20
-_LARGEST_PIECE = 16
+_PIECE_BYTES = 8 << 20
+_LARGEST_PIECE = 32
 #: Images whose state is held at once: a few hundred megabytes for a large network.
 BLOCK = 64
 
