@@ -48,6 +48,32 @@ def listed(pairs: Sequence[Pair]) -> list[str]:
     return list(dict.fromkeys(key for pair in pairs for key in (pair.left, pair.right)))
 
 
+def find_images(
+    keys: Sequence[str], root: Path, list_file: Path, allow_missing: bool
+) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Return the images called `keys` that are there below `root`, by key, and the keys of those that are missing.
+
+    Raises `VeriQuantError` where some are missing, unless `allow_missing`, and where all are.
+    """
+    found = {key: path for key in keys if (path := find_image(root, key)) is not None}
+    missing = [key for key in keys if key not in found]
+    if missing and (not allow_missing or not found):
+        few = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        advice = ", or leave out their comparisons with --allow-missing" if found else ""
+        raise VeriQuantError(
+            f"{len(missing)} of the {len(keys)} images that {list_file} lists are missing in {root}: {few}; "
+            f"check the folder{advice}"
+        )
+    return found, tuple(missing)
+
+
+def require_both_kinds(genuine: npt.NDArray[np.bool_], list_file: Path) -> None:
+    """Raise `VeriQuantError` unless there are genuine and impostor comparisons."""
+    if genuine.all() or not genuine.any():
+        side = "impostor" if genuine.all() else "genuine"
+        raise VeriQuantError(f"{list_file}: no {side} comparison is left, and a benchmark needs both kinds")
+
+
 def assemble(
     pairs: Sequence[Pair],
     *,
@@ -65,24 +91,13 @@ def assemble(
     `person_of` gives a person's name from an image's key; None: persons are inferred from the genuine comparisons.
     A genuine comparison of two differently named persons joins them; `persons_note` then says how often.
     """
-    keys = listed(pairs)
-    found = {key: find_image(root, key) for key in keys}
-    missing = [key for key in keys if found[key] is None]
-    if missing and (not allow_missing or len(missing) == len(keys)):
-        few = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
-        advice = "" if len(missing) == len(keys) else ", or leave out their comparisons with --allow-missing"
-        raise VeriQuantError(
-            f"{len(missing)} of the {len(keys)} images that {list_file} lists are missing in {root}: {few}; "
-            f"check the folder{advice}"
-        )
-    kept = [pair for pair in pairs if found[pair.left] is not None and found[pair.right] is not None]
+    found, missing = find_images(listed(pairs), root, list_file, allow_missing)
+    kept = [pair for pair in pairs if pair.left in found and pair.right in found]
     numbers: dict[Path, int] = {}
-    index = {key: numbers.setdefault(path, len(numbers)) for key in listed(kept) if (path := found[key]) is not None}
+    index = {key: numbers.setdefault(found[key], len(numbers)) for key in listed(kept)}
     samples = tuple(Sample(_name(path, root), path) for path in numbers)
     genuine = np.array([pair.genuine for pair in kept], dtype=np.bool_)
-    if genuine.all() or not genuine.any():
-        side = "impostor" if genuine.all() else "genuine"
-        raise VeriQuantError(f"{list_file}: no {side} comparison is left, and a benchmark needs both kinds")
+    require_both_kinds(genuine, list_file)
     left = np.array([index[pair.left] for pair in kept], dtype=np.int64)
     right = np.array([index[pair.right] for pair in kept], dtype=np.int64)
     if person_of is None:
@@ -100,7 +115,7 @@ def assemble(
         genuine=genuine,
         folds=_folds(kept),
         persons=persons,
-        skipped=tuple(missing),
+        skipped=missing,
         persons_known=person_of is not None,
         persons_note=persons_note,
     )
@@ -121,9 +136,12 @@ def finish(
     persons_known: bool = True,
     persons_note: str = "",
     all_pairs: bool = False,
+    search: bool = False,
+    far: tuple[float, ...] = (),
 ) -> Benchmark:
     """Return the benchmark with its digest over the images' names and contents, comparisons, folds and persons."""
-    settings = json_digest({"folds": folds is not None, "all_pairs": all_pairs, "skipped": list(skipped)})
+    stated: dict[str, object] = {"folds": folds is not None, "all_pairs": all_pairs, "skipped": list(skipped)}
+    settings = json_digest(stated | ({"search": True} if search else {}))
     arrays = [array.astype("<i8").tobytes() for array in (left, right, genuine, persons)]
     if folds is not None:
         arrays.append(folds.astype("<i8").tobytes())
@@ -142,6 +160,8 @@ def finish(
         persons_known=persons_known,
         persons_note=persons_note,
         all_pairs=all_pairs,
+        search=search,
+        far=far,
     )
 
 

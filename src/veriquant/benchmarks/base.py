@@ -22,6 +22,8 @@ class Benchmark:
     persons were inferred from the genuine comparisons (InsightFace .bin); `persons_note` then says how.
     `all_pairs` is True where the protocol is every sample against every other: then `left`, `right`, `genuine` are
     empty (length 0) and the comparisons are implied by `persons`, so that memory stays bounded.
+    `search` is True where the protocol, beside its listed comparisons, searches every sample among all others.
+    `far` gives the operating points that the protocol's source reports, empty where it is content with the usual ones.
     `skipped` names the samples that the protocol lists and that could not be used; comparisons with them are left
     out. `digest` is a SHA-256 over protocol and image contents.
     """
@@ -41,5 +43,7 @@ class Benchmark:
     persons_known: bool = True
     persons_note: str = ""
     all_pairs: bool = False
+    search: bool = False
+    far: tuple[float, ...] = ()
     synthetic: bool = False
     """True for data the package drew itself: every page that shows a figure from it says so."""

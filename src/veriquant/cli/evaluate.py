@@ -34,7 +34,7 @@ def evaluate(
     input: Input = None,
     far: Annotated[
         list[float] | None,
-        typer.Option("--far", help="An operating point; may be repeated. Default: 1e-2, 1e-3, 1e-4."),
+        typer.Option("--far", help="An operating point; may be repeated. Default: those of the benchmark."),
     ] = None,
     resamples: Annotated[
         int, typer.Option("--resamples", min=0, help="Resamples of people for intervals; 0: none.")
@@ -64,6 +64,7 @@ def evaluate(
     from veriquant.deploy.environment import machine
     from veriquant.deploy.runtimes import choose_runtime, open_embedder
     from veriquant.evaluation import evaluate as run
+    from veriquant.evaluation import options_for
     from veriquant.files import write_json
     from veriquant.metrics import Options
     from veriquant.networks import load_network
@@ -87,7 +88,13 @@ def evaluate(
     for number, each in enumerate(benchmarks):
         with bar(each.name, len(each.samples)) as advance:
             found = run(
-                loaded, each, flip=flip, options=options, batch_size=batch_size, embedder=embedder, progress=advance
+                loaded,
+                each,
+                flip=flip,
+                options=options if far else options_for(each, options),
+                batch_size=batch_size,
+                embedder=embedder,
+                progress=advance,
             )
         _show(found)
         if out is not None:

@@ -25,10 +25,13 @@ def image_digests(samples: Sequence[Sample]) -> list[bytes]:
 
 
 def samples_digest(samples: Sequence[Sample], *more: bytes) -> str:
-    """Return one SHA-256 over the names and contents of images, in order, and over whatever else is given."""
+    """Return one SHA-256 over the names and contents of images, in order, and over whatever else is given.
+
+    An image that is shown mirrored counts as another one.
+    """
     total = hashlib.sha256()
-    for name, content in zip((sample.name for sample in samples), image_digests(samples), strict=True):
-        total.update(name.encode() + b"\0" + content)
+    for sample, content in zip(samples, image_digests(samples), strict=True):
+        total.update(sample.name.encode() + (b"\0mirrored" if sample.mirrored else b"") + b"\0" + content)
     for item in more:
         total.update(len(item).to_bytes(8, "big") + item)
     return total.hexdigest()

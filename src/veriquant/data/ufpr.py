@@ -184,8 +184,8 @@ def _complain(path: Path, number: int, line: str, index: dict[bytes, int], liste
     parts = line.split()
     if len(parts) != 3 or parts[2] not in ("0", "1"):
         wrong(path, number, "'probe reference 0|1'", shown(line.rstrip("\r\n")))
-    stranger = next(name for name in parts[:2] if name.encode() not in index)
-    wrong(path, number, f"an image that {listed} lists", stranger)
+    stranger = next((name for name in parts[:2] if name.encode() not in index), line)
+    wrong(path, number, f"an image that {listed} lists", shown(stranger))
 
 
 def _line(path: Path, number: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,13 @@ def protocol_of(benchmark: Benchmark) -> Protocol:
         genuine=benchmark.genuine,
         folds=benchmark.folds,
         all_pairs=benchmark.all_pairs,
+        search=benchmark.search,
     )
+
+
+def options_for(benchmark: Benchmark, options: Options) -> Options:
+    """Return `options` with the operating points that the benchmark's source reports, where it has its own."""
+    return replace(options, far=benchmark.far) if benchmark.far else options
 
 
 def evaluate(
@@ -47,7 +53,8 @@ def evaluate(
 
     `flip` adds the mirror image's embedding. `embedder` is the network already loaded; without it, it is opened in
     `runtime` on `threads` threads. `progress` is called with the number of images after each batch. `batch_size` None
-    takes a sensible one, which is 1 for a network whose embeddings depend on what else is in a batch.
+    takes a sensible one, which is 1 for a network whose embeddings depend on what else is in a batch. `options` None:
+    the usual ones, at the benchmark's own operating points.
     """
     if embedder is None:
         embedder = open_embedder(network.onnx, network.spec, runtime=runtime, threads=threads, module=network.module)
@@ -55,7 +62,7 @@ def evaluate(
         batch_size = 1
     embedded = embed(benchmark.samples, embedder, flip=flip, batch_size=batch_size, progress=progress)
     described = describe_network(network, runtime=embedder.runtime, threads=embedder.threads)
-    return assess(described, benchmark, embedded, options or Options())
+    return assess(described, benchmark, embedded, options or options_for(benchmark, Options()))
 
 
 def independent_batch(onnx: bytes) -> bool:

@@ -6,9 +6,10 @@ What is done to an image, in this order:
 2. the EXIF orientation is applied, so that a photograph stands upright as every viewer shows it;
 3. greyscale, palette, CMYK and 16-bit images become 8-bit RGB; an alpha channel is ignored;
 4. where the size differs from the specification's, the image is stretched to it, bilinear with antialiasing;
-5. ``(pixel - mean) / std`` in the specification's colour order and layout.
+5. where the sample says so (`Sample.mirrored`), left and right are exchanged;
+6. ``(pixel - mean) / std`` in the specification's colour order and layout.
 
-Steps 2 to 4 are counted in a `FrontEndStats`, so that nothing is altered in silence. An aligned face crop passes
+Steps 2 to 5 are counted in a `FrontEndStats`, so that nothing is altered in silence. An aligned face crop passes
 through untouched.
 """
 
@@ -60,6 +61,8 @@ class FrontEndStats:
     """Turned upright by their EXIF orientation."""
     converted: int = 0
     """Not 8-bit RGB: greyscale, palette, CMYK, alpha, 16-bit."""
+    mirrored: int = 0
+    """Shown mirrored because the sample says so."""
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     """(height, width) of the images that were resized."""
 
@@ -69,6 +72,7 @@ class FrontEndStats:
         self.resized += other.resized
         self.rotated += other.rotated
         self.converted += other.converted
+        self.mirrored += other.mirrored
         self.sizes.update(other.sizes)
 
     def note(self) -> str:
@@ -82,6 +86,8 @@ class FrontEndStats:
             parts.append(f"{self.converted} converted to RGB")
         if self.rotated:
             parts.append(f"{self.rotated} turned upright by EXIF")
+        if self.mirrored:
+            parts.append(f"{self.mirrored} mirrored")
         return f"of {self.images} images {'; '.join(parts)}" if parts else ""
 
 
@@ -113,7 +119,10 @@ def mirror(batch: Batch, layout: Literal["NCHW", "NHWC"]) -> Batch:
 
 
 def decode(sample: Sample, size: tuple[int, int] | None = None, stats: FrontEndStats | None = None) -> Pixels:
-    """Return one image as uint8 RGB (height, width, 3), upright, stretched to `size` (height, width) where given."""
+    """Return one image as uint8 RGB (height, width, 3), upright, stretched to `size` (height, width) where given.
+
+    A sample that is `mirrored` comes with left and right exchanged.
+    """
     content = sample.read()
     counts = FrontEndStats() if stats is None else stats
     try:
@@ -128,6 +137,9 @@ def decode(sample: Sample, size: tuple[int, int] | None = None, stats: FrontEndS
             counts.sizes[image.size[1], image.size[0]] += 1
             counts.resized += 1
             image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        if sample.mirrored:
+            counts.mirrored += 1
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         flat = image.tobytes()
     except Exception as error:  # Pillow's decoders raise almost anything on damaged content
         raise VeriQuantError(_complaint(sample, content, error)) from error

@@ -15,6 +15,8 @@ class Sample:
     name: str
     path: Path | None = None
     content: bytes | None = field(default=None, repr=False)
+    mirrored: bool = False
+    """The network is shown the left-right mirror image of what is stored, such as a left eye among right ones."""
 
     @property
     def where(self) -> str:

@@ -15,7 +15,7 @@ from veriquant.metrics import curve
 from veriquant.metrics.allpairs import GROUPS, count_all, group_figures
 from veriquant.metrics.curve import Trials
 from veriquant.metrics.folds import fold_accuracies
-from veriquant.metrics.identification import from_ranks
+from veriquant.metrics.identification import from_ranks, identify
 from veriquant.metrics.levels import levels
 from veriquant.metrics.protocol import Floats, Ints, Options, Protocol, Singles, rate_name
 from veriquant.metrics.resampling import FEWEST_PEOPLE, draw_people, interval, list_figures, number_people
@@ -127,6 +127,8 @@ def _measure_list(
             why = both_support(len(trials.genuine), trials.impostors)[1] or "at least two folds are needed"
             estimates["accuracy"] = Estimate(None, support="none", note=why)
     estimates |= _curve_estimates(trials, options, figures, trials.impostors // share)
+    if full and protocol.search and probes is None:
+        estimates |= _search_estimates(protocol, enrolled, options, replicates)
     fmr = [float(np.mean(scores[~genuine] >= np.float64(t))) if trials.impostors else 0.0 for t in at]
     return Measured(
         estimates, trials, summary(scores[genuine], options.histogram_bins),
@@ -233,6 +235,17 @@ def _centred(figures: dict[str, Floats], trials: Trials, options: Options) -> di
     for name, value in exact.items():
         result[name] = np.clip(figures[name] + (value - figures[f"{name}!"]), 0, 1)
     return result
+
+
+def _search_estimates(
+    protocol: Protocol, embeddings: Singles, options: Options, replicates: bool
+) -> dict[str, Estimate]:
+    """Return rank-k of every sample searched among all others, beside a list of comparisons."""
+    (person,), people = number_people(protocol.persons)
+    drawn = None
+    if replicates and options.resamples and people >= FEWEST_PEOPLE:
+        drawn = draw_people(people, options.resamples, options.seed)
+    return _rank_estimates(identify(embeddings, protocol.persons).ranks, person, drawn, options)
 
 
 def _rank_estimates(

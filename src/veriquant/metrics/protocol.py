@@ -22,7 +22,8 @@ class Protocol:
 
     `persons`: int64 (n,). `left` (enrolled), `right` (probe): int64 (m,), indices into the samples. `genuine`: bool
     (m,). `folds`: int64 (m,) from 0, or None. With `all_pairs` every sample meets every other and `left`, `right`,
-    `genuine` are empty. Raises VeriQuantError where the arrays do not fit each other.
+    `genuine` are empty. With `search` every sample is also searched among all others, each left out of its own search
+    (implied by `all_pairs`). Raises VeriQuantError where the arrays do not fit each other.
     """
 
     persons: Ints
@@ -31,6 +32,7 @@ class Protocol:
     genuine: Bools
     folds: Ints | None = None
     all_pairs: bool = False
+    search: bool = False
 
     def __post_init__(self) -> None:
         """Check the shapes and the range of the indices."""
@@ -61,7 +63,7 @@ class Options:
     """What may be set.
 
     `far`: operating points in (0, 1). `resamples`: resamples of people, 0 for none. `seed`: of the resampling. `ranks`:
-    which rank-k, in all-against-all protocols. `p_target`, `c_miss`, `c_fa`: of minDCF. `histogram_bins`: equal-width
+    which rank-k, in protocols that search. `p_target`, `c_miss`, `c_fa`: of minDCF. `histogram_bins`: equal-width
     bins over [-1, 1] in the score summaries. Raises VeriQuantError for a setting out of its range.
     """
 

@@ -14,8 +14,8 @@ def verify(
 
     `embeddings`: float32 (n, d), not normalised, one row per sample; `probes`: those of another network, which then
     give the right side of every comparison (enrolled with one network, probed with the other). The figures are those
-    named in `veriquant.metrics`: accuracy only with folds, rank-k only with `all_pairs`. Raises VeriQuantError for
-    embeddings that do not fit the protocol, or naming one that is zero, NaN or infinite.
+    named in `veriquant.metrics`: accuracy only with folds, rank-k only with `all_pairs` or `search`. Raises
+    VeriQuantError for embeddings that do not fit the protocol, or naming one that is zero, NaN or infinite.
     """
     measured = measure(protocol, embeddings, probes, options or Options())
     metrics = {name: measured.metric(estimate) for name, estimate in measured.estimates.items()}
