@@ -99,7 +99,7 @@ def load_ufpr_all(argument: str, allow_missing: bool = False) -> Benchmark:
             "one of them with two images"
         )
     nothing = np.empty(0, dtype=np.int64)
-    who, what = (_WHO[place.protocol], "test") if place.part == "test" else ("not the test images", "validation")
+    what, who = ("test", _WHO[place.protocol]) if place.part == "test" else ("validation", "to choose by, never tested")
     return finish(
         name=f"{place.name}, {what}, all pairs",
         source=f"ufpr-all:{argument}",

@@ -21,17 +21,20 @@ The convention, stated once
 
 from veriquant.metrics.compatibility import compatibility
 from veriquant.metrics.difference import differences
+from veriquant.metrics.fold_summary import FoldFigure, fold_summary
 from veriquant.metrics.identification import Identification, identify
 from veriquant.metrics.protocol import Options, Protocol, Verification
 from veriquant.metrics.verification import verify
 
 __all__ = [
+    "FoldFigure",
     "Identification",
     "Options",
     "Protocol",
     "Verification",
     "compatibility",
     "differences",
+    "fold_summary",
     "identify",
     "verify",
 ]
