@@ -31,6 +31,10 @@ class Quantizer(nn.Module, ABC):
     def codes(self, values: Tensor) -> Codes:
         """Return the same as codes: ``codes(values).decode()`` equals ``forward(values)``."""
 
+    def settled(self) -> Quantizer:
+        """Return the levels as they are now, as a quantizer that learns no more; it gives the same bit for bit."""
+        return self
+
 
 @dataclass(frozen=True)
 class Scheme:

@@ -1,0 +1,85 @@
+"""`Trainable`: a simulated network whose weights, biases and quantizers learn, and what it has become at the end.
+
+Batch normalisation was folded into the weights when the network was simulated. What it did for training, a scale and a
+shift for every channel, is done by biases and by quantizers with a learned scale for every channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from veriquant.schemes.quantizer import Quantizer
+from veriquant.simulation.fitted import Fitted, RoundedWeight, halves, in_halves, like
+from veriquant.simulation.simulation import Simulation
+from veriquant.simulation.steps import Change
+
+
+class Trainable(nn.Module):
+    """The network of a simulation with parameters of its own: the simulation itself stays as it is.
+
+    `weights`: a quantizer for each operation whose weight is quantized, `activations`: one for each tensor, both by
+    name; what is not named stays in floating point. Slopes of activation functions are kept as they are.
+    """
+
+    def __init__(
+        self, simulation: Simulation, weights: Mapping[str, Quantizer], activations: Mapping[str, Quantizer]
+    ) -> None:
+        super().__init__()
+        simulation.module.requires_grad_(False)
+        self._simulation = (simulation,)  # in a tuple: its module is no part of this one's state
+        self._weighted = [name for group in simulation.groups.values() for name in group.weights]
+        self._biased = [name for name in self._weighted if simulation.weighted(name).bias is not None]
+        self._with_levels, self._tensors = list(weights), list(activations)
+        self.weights = nn.ParameterList(_copied(simulation.weighted(name).weight) for name in self._weighted)
+        self.biases = nn.ParameterList(_copied(simulation.weighted(name).bias) for name in self._biased)
+        self.weight_quantizers = nn.ModuleList(weights.values())
+        self.activation_quantizers = nn.ModuleList(activations.values())
+
+    @property
+    def simulation(self) -> Simulation:
+        """The simulated network that this one started from."""
+        return self._simulation[0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the embeddings (n, dim) of standardised images, float32 (n, channels, height, width)."""
+        return self.simulation.steps.run(images, self._change())
+
+    def settle(self, fitted: Fitted) -> None:
+        """Put the weights, biases and levels as they are now into `fitted`, from which plans are run and packed.
+
+        Scales and biases are rounded to float16 as files hold them.
+        """
+        change = self._change()
+        with torch.no_grad():
+            for name, quantizer in zip(self._with_levels, self.weight_quantizers, strict=True):
+                assert isinstance(quantizer, Quantizer)
+                levels = in_halves(quantizer.settled())
+                weight = self.weights[self._weighted.index(name)].detach()
+                bias = change.weights[name][1]
+                rounded = RoundedWeight(levels, like(levels(weight), weight), None if bias is None else halves(bias))
+                fitted.hold_weight(name, rounded)
+            for tensor, quantizer in zip(self._tensors, self.activation_quantizers, strict=True):
+                assert isinstance(quantizer, Quantizer)
+                fitted.hold_activation(tensor, quantizer.settled())
+
+    def _change(self) -> Change:
+        weights = dict(zip(self._weighted, self.weights, strict=True))
+        for name, quantizer in zip(self._with_levels, self.weight_quantizers, strict=True):
+            weights[name] = quantizer(weights[name])
+        biases = dict(zip(self._biased, self.biases, strict=True))
+        return Change(
+            {name: (weight, biases.get(name)) for name, weight in weights.items()},
+            {
+                tensor: quantizer
+                for tensor, quantizer in zip(self._tensors, self.activation_quantizers, strict=True)
+                if isinstance(quantizer, Quantizer)
+            },
+        )
+
+
+def _copied(parameter: Tensor | None) -> nn.Parameter:
+    assert parameter is not None
+    return nn.Parameter(parameter.detach().clone(memory_format=torch.preserve_format))
