@@ -21,9 +21,9 @@ from veriquant.results import Evaluation, Support
 class FoldFigure:
     """One metric over folds, in the metric's own unit (fractions, never percent).
 
-    `values`: the figure of each fold, None where the fold's data cannot support it. `mean` is None unless every fold has
-    a figure; `std`, the sample standard deviation, also where there is one fold only. `support` is the weakest of the
-    folds', and `note` says what a reader must know.
+    `values`: the figure of each fold, None where the fold's data cannot support it. `mean` is None unless every fold
+    has a figure; `std`, the sample standard deviation, also where there is one fold only. `support` is the weakest of
+    the folds', and `note` says what a reader must know.
     """
 
     mean: float | None
