@@ -1,0 +1,44 @@
+"""Opening Lightning Fabric: one device or many, and the precision."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from veriquant.errors import VeriQuantError
+from veriquant.training.settings import LoopSettings
+from veriquant.training.task import Task
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def open_fabric(settings: LoopSettings, task: Task) -> Fabric:
+    """Return Fabric, launched: with several devices, from here on every process runs the same program.
+
+    Raises `VeriQuantError` where Fabric is not installed, or where this machine does not have what the settings want.
+    """
+    try:
+        from lightning_fabric import Fabric
+    except ImportError as error:
+        raise VeriQuantError("training needs Lightning Fabric: pip install veriquant[train]") from error
+    # It tells of every process and precision at the level of information.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    lone = settings.devices == 1
+    strategy = "auto" if lone or not task.skips_parameters else "ddp_find_unused_parameters_true"
+    try:
+        fabric = Fabric(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            precision=settings.precision,
+            strategy=strategy,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise VeriQuantError(
+            f"cannot train with accelerator {settings.accelerator!r}, devices {settings.devices!r}, precision "
+            f"{settings.precision!r} here: {' '.join(str(error).split())}"
+        ) from error
+    if settings.precision == "16-mixed" and fabric.device.type == "cpu":
+        raise VeriQuantError("precision '16-mixed' needs a GPU; on the CPU take 'bf16-mixed' or '32'")
+    fabric.launch()
+    return fabric
