@@ -173,7 +173,7 @@ BENCHMARKS.add(
     BenchmarkKind(
         name="ufpr-all",
         summary="the same test images, every one against every other; with :val the validation images",
-        layout=_LAYOUT,
+        layout="as for ufpr, without test_pairs/",
         load=load_ufpr_all,
         argument="DIR:PROTOCOL:FOLD[:val]",
     ),

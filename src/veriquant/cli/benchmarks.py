@@ -15,6 +15,7 @@ def benchmarks() -> None:
       lfw:lfw-112x112        a folder with the people's folders and pairs.txt
       bin:agedb_30.bin       a file of InsightFace's
       folder:my-photos       a folder of people's folders, every image against every other
+      ufpr:eyes:open_world:1 the first fold of one of UFPR-Periocular's protocols
     """  # noqa: D301
     from veriquant.benchmarks import BENCHMARKS
 

@@ -34,7 +34,9 @@ def evaluate(
     input: Input = None,
     far: Annotated[
         list[float] | None,
-        typer.Option("--far", help="An operating point; may be repeated. Default: those of the benchmark."),
+        typer.Option(
+            "--far", help="An operating point; may be repeated. Default: the benchmark's own, else 1e-2, 1e-3, 1e-4."
+        ),
     ] = None,
     resamples: Annotated[
         int, typer.Option("--resamples", min=0, help="Resamples of people for intervals; 0: none.")

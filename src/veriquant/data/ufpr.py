@@ -134,8 +134,8 @@ def read_pairs(folder: Path, protocol: str, fold: int) -> FoldPairs:
 
     Impostor pairs of one person are dropped and counted: to UFPR-Periocular the two eyes are two classes. Raises
     `VeriQuantError` naming file and line where a line is no ``probe reference 0|1``, an image is not in the fold's test
-    list (it might be one that was trained on), is compared with itself, or two people are labelled 1. A fold of
-    UFPR-Periocular may have many millions of lines: they are read in some ten seconds and 20 bytes each.
+    list (it might be one that was trained on), is compared with itself, or two people are labelled 1. Names become
+    numbers line by line, so that millions of lines take seconds and little memory.
     """
     listed = list_file(folder, protocol, fold, "test")
     eyes = tuple(read_list(listed))
