@@ -45,7 +45,10 @@ def quantize(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value for one of its settings.")
     ] = None,
     images: Annotated[
-        int | None, typer.Option("--images", min=1, help="How many; by default what the recipe asks for.")
+        str | None,
+        typer.Option(
+            "--images", metavar="N|DIR", help="How many; by default what the recipe asks for. Or DIR as --calibration."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of images.")] = 0,
     runtime: Runtime = "onnxruntime",
@@ -64,9 +67,10 @@ def quantize(
       veriquant quantize face.onnx -r mixed --budget bops=0.5 -c photos --plan plan.json -o face-mixed.onnx
       veriquant quantize face.onnx -r mixed --budget 'tar@far=1e-3>=0.975' --benchmark lfw:DIR -c photos -o face.onnx
       veriquant quantize face.onnx --plan plan.json -c photos -o face-mixed.onnx
+      veriquant quantize face.onnx -r qat-w4a8 --images photos -o face-w4.onnx
 
-    Some hundred images of the kind that the network will see are enough; they need no labels. What was left in
-    floating point, and why, is printed. How much recognition was lost `veriquant evaluate` or a study tells.
+    Some hundred images of the kind that the network will see are enough, for recipes that train some thousand; they need no
+    labels. What was left in floating point, and why, is printed. How much recognition was lost `veriquant evaluate` or a study tells.
     """  # noqa: D301
     from veriquant.benchmarks import load_benchmark
     from veriquant.deploy.runtimes import RUNTIMES, choose_runtime
@@ -79,6 +83,7 @@ def quantize(
     from veriquant.recipes import load_recipe
     from veriquant.study.run import calibration_set
 
+    calibration, count = _images(calibration, images)
     overrides = parse_settings(set_ or [])
     follows = plan is not None and recipe is None
     if follows:
@@ -110,7 +115,7 @@ def quantize(
         runtime = choice.runtime
     samples = None
     if wanted and calibration is not None:
-        samples = calibration_set(calibration, images or wanted, seed)
+        samples = calibration_set(calibration, count or wanted, seed)
         say(f"calibration: {samples.note}")
     elif calibration is not None:
         say(f"note: recipe {chosen.name} looks at no images; --calibration has no effect")
@@ -126,6 +131,24 @@ def quantize(
     if made.plan is not None and plan is not None and not follows:
         made.plan.save(plan)
         say(f"{plan}: the plan, {len(made.plan.groups)} groups; edit it and give it back with --plan alone")
+
+
+def _images(calibration: str | None, images: str | None) -> tuple[str | None, int | None]:
+    """Return the folder of images and how many, of which `images` may be either."""
+    from veriquant.errors import VeriQuantError
+
+    if images is None:
+        return calibration, None
+    if images.isdigit() and int(images):
+        return calibration, int(images)
+    if calibration is not None:
+        raise VeriQuantError(
+            f"--images {images}: --calibration {calibration} names the folder already; what is wanted here is a number "
+            "above 0"
+        )
+    if images == "0" or images.startswith("-"):
+        raise VeriQuantError(f"--images {images}: expected a number above 0, or a folder of images")
+    return images, None
 
 
 def _layers(layers: list[Layer]) -> None:

@@ -35,6 +35,10 @@ class Trainable(nn.Module):
         self._with_levels, self._tensors = list(weights), list(activations)
         self.weights = nn.ParameterList(_copied(simulation.weighted(name).weight) for name in self._weighted)
         self.biases = nn.ParameterList(_copied(simulation.weighted(name).bias) for name in self._biased)
+        self._constants = list(simulation.steps.constants)
+        for number, index in enumerate(self._constants):
+            # Copies, so that they move to a device with the rest.
+            self.register_buffer(f"constant_{number}", simulation.steps.constants[index].detach().clone(), False)
         self.weight_quantizers = nn.ModuleList(weights.values())
         self.activation_quantizers = nn.ModuleList(activations.values())
 
@@ -45,7 +49,10 @@ class Trainable(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings (n, dim) of standardised images, float32 (n, channels, height, width)."""
-        return self.simulation.steps.run(images, self._change())
+        steps = self.simulation.steps
+        env = steps.start(images)
+        env.update((index, self.get_buffer(f"constant_{number}")) for number, index in enumerate(self._constants))
+        return steps.finish(steps.program(0), env, [self._change()])
 
     def settle(self, fitted: Fitted) -> None:
         """Put the weights, biases and levels as they are now into `fitted`, from which plans are run and packed.

@@ -5,7 +5,7 @@ Boutros et al. 2022, 'QuantFace': any face images serve, for nobody needs to kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -21,8 +21,9 @@ Distance = Literal["cosine", "squared"]
 class Distillation(Task):
     """A quantized network, the student, learns to give the teacher's embeddings.
 
-    `teacher`: standardised images (n, 3, height, width) -> embeddings (n, dim). `distance`: 1 − cosine, which
-    recognition is decided by, or the mean squared difference of unit-length embeddings (twice the former over dim).
+    `teacher`: standardised images (n, 3, height, width) -> embeddings (n, dim); it does not learn. `distance`:
+    1 − cosine, which recognition is decided by, or the mean squared difference of unit-length embeddings (twice the
+    former over dim).
     `levels_rate`: learning rate of the quantizers' steps and offsets relative to that of weights; they have no weight
     decay, which would pull steps to zero.
     """
@@ -30,20 +31,20 @@ class Distillation(Task):
     def __init__(
         self,
         student: nn.Module,
-        teacher: Callable[[Tensor], Tensor],
+        teacher: nn.Module,
         distance: Distance = "cosine",
         levels_rate: float = 1.0,
     ) -> None:
         super().__init__()
         self.student = student
-        self._teacher = teacher
+        self.teacher = teacher.requires_grad_(False)
         self._distance = distance
         self._levels_rate = levels_rate
 
     def loss(self, images: Tensor, labels: Tensor) -> Mapping[str, Tensor]:
         """Return the mean distance of the embeddings as ``loss``, and their mean ``cosine``; labels play no part."""
         with torch.no_grad():
-            wanted = F.normalize(self._teacher(images).float())
+            wanted = F.normalize(self.teacher(images).float())
         given = F.normalize(self.student(images).float())
         cosine = (wanted * given).sum(dim=1).mean()
         loss = 1 - cosine if self._distance == "cosine" else F.mse_loss(given, wanted)
@@ -51,7 +52,8 @@ class Distillation(Task):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """See `Task.parameter_groups`: what belongs to quantizers is a group of its own."""
-        levels = [p for m in self.modules() if isinstance(m, Quantizer) for p in m.parameters() if p.requires_grad]
+        quantizers = [module for module in self.student.modules() if isinstance(module, Quantizer)]
+        levels = [p for quantizer in quantizers for p in quantizer.parameters() if p.requires_grad]
         taken = {id(parameter) for parameter in levels}
         others = [p for p in self.parameters() if p.requires_grad and id(p) not in taken]
         groups: list[dict[str, Any]] = [{"params": others}]

@@ -1,0 +1,82 @@
+"""`qat`: one precision for the whole network, trained label-free on any images until its embeddings are the old ones.
+
+It starts from the best that calibration alone gives (equalised channels, ranges by least squared error). The network
+that trains is the simulated one; what it has become is packed as every plan is, in its own bits.
+"""
+
+from __future__ import annotations
+
+from veriquant.data.calibration import Calibration
+from veriquant.networks.network import Network
+from veriquant.quantization.label_free import bench_and_batches, learn_from_teacher
+from veriquant.quantization.method import METHODS, Method, Quantized, Target
+from veriquant.quantization.simulated import Bench
+from veriquant.quantization.trained_settings import QatSettings
+from veriquant.schemes import AffineQuantizer, LearnedStepQuantizer, Quantizer
+from veriquant.schemes.observed import ObservedQuantizer
+from veriquant.simulation.precision import Precision
+from veriquant.simulation.trainable import Trainable
+
+
+def _run(network: Network, settings: QatSettings, calibration: Calibration | None, target: Target) -> Quantized:
+    assert calibration is not None
+    bench, batches = bench_and_batches(network, settings, calibration)
+    widths = dict.fromkeys(bench.simulation.groups, Precision.parse(settings.precision))
+    before = bench.noise_under(bench.fitted.change(widths, codes=True))[1]
+    student = _student(bench, settings, widths)
+    recipe = {"network": network.digest, "method": "qat", "images": calibration.digest, **_decisive(settings)}
+    history = learn_from_teacher(bench, student, batches, settings, recipe)
+    student.settle(bench.fitted)
+    plan = bench.plan(widths).model_copy(update={"note": {"trained": f"{settings.levels} levels, {history}"}})
+    content = bench.file(plan)
+    noise, after = bench.noise_under(bench.fitted.planned(plan))
+    bench.notes += [
+        f"trained on {settings.train_images} unlabelled images at most, {history}",
+        f"{before:.1f} dB signal to quantization noise at the output before training, {after:.1f} dB after, over "
+        f"{len(bench.check)} images that it never saw (noise {noise:.2e})",
+        f"relative BOPs {bench.costs.relative_bops(widths):.3f}, {bench.costs.average_bits(widths):.2f} bits a weight, "
+        f"nominal {bench.costs.nominal_bytes(widths) / 1e6:.3f} MB, on disk {len(content) / 1e6:.3f} MB",
+        bench.agreement(content, plan),
+    ]
+    return Quantized(content, bench.layers(plan), bench.notes, plan=plan)
+
+
+def _student(bench: Bench, settings: QatSettings, widths: dict[str, Precision]) -> Trainable:
+    change = bench.fitted.change(widths)
+    bits = {
+        name: widths[group.name].weight_bits for group in bench.simulation.groups.values() for name in group.weights
+    }
+    weights = {
+        name: _learning(bench.fitted.weight(name, bits[name]).quantizer, settings, batched=False)
+        for name in change.weights
+    }
+    activations = {
+        tensor: _learning(quantizer, settings, batched=True) for tensor, quantizer in change.activations.items()
+    }
+    return Trainable(bench.simulation, weights, activations)
+
+
+def _learning(fitted: Quantizer, settings: QatSettings, *, batched: bool) -> Quantizer:
+    """Return the levels that train, starting from those that calibration found."""
+    assert isinstance(fitted, AffineQuantizer)
+    symmetric = (settings.activation_scheme if batched else settings.weight_scheme).startswith("symmetric")
+    if settings.levels == "observed":
+        return ObservedQuantizer.like(fitted, running=batched, symmetric=symmetric)
+    return LearnedStepQuantizer.of(fitted, batched=batched, learn_offset=batched and not symmetric)
+
+
+def _decisive(settings: QatSettings) -> dict[str, object]:
+    return settings.model_dump(mode="json", exclude={"workers", "accelerator"})
+
+
+METHODS.add(
+    "qat",
+    Method(
+        "qat",
+        "one precision everywhere, weights and levels trained label-free on any images; packed in its own bits",
+        QatSettings,
+        _run,
+        lambda settings: settings.train_images + settings.check_images,
+        plans=True,
+    ),
+)
