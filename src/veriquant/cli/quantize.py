@@ -69,8 +69,9 @@ def quantize(
       veriquant quantize face.onnx --plan plan.json -c photos -o face-mixed.onnx
       veriquant quantize face.onnx -r qat-w4a8 --images photos -o face-w4.onnx
 
-    Some hundred images of the kind that the network will see are enough, for recipes that train some thousand; they need no
-    labels. What was left in floating point, and why, is printed. How much recognition was lost `veriquant evaluate` or a study tells.
+    Some hundred images of the kind that the network will see are enough, some thousand for recipes that train; they
+    need no labels. What was left in floating point, and why, is printed. How much recognition was lost `veriquant
+    evaluate` or a study tells.
     """  # noqa: D301
     from veriquant.benchmarks import load_benchmark
     from veriquant.deploy.runtimes import RUNTIMES, choose_runtime
