@@ -3,8 +3,11 @@
 from veriquant.schemes.affine import AffineQuantizer
 from veriquant.schemes.codebook import CodebookQuantizer
 from veriquant.schemes.codes import Codes
+from veriquant.schemes.dorefa import DorefaQuantizer
 from veriquant.schemes.histogram import BINS, Histogram
 from veriquant.schemes.kmeans import fit_codebook
+from veriquant.schemes.learned_step import LearnedStepQuantizer
+from veriquant.schemes.pact import PactQuantizer
 from veriquant.schemes.quantizer import SCHEMES, Quantizer, Scheme
 from veriquant.schemes.ranges import RULES, RangeRule, activation_range, weight_range
 
@@ -15,7 +18,10 @@ __all__ = [
     "AffineQuantizer",
     "CodebookQuantizer",
     "Codes",
+    "DorefaQuantizer",
     "Histogram",
+    "LearnedStepQuantizer",
+    "PactQuantizer",
     "Quantizer",
     "RangeRule",
     "Scheme",
