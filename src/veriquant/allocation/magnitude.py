@@ -2,8 +2,7 @@
 
 Kolf et al., sections 3.3 and 4.5, after Li et al. (2023). Weights are ranked over all layers together: the source takes
 p per cent of the network's parameters, and its Fig. 2 shows layers whose averages differ, which a ranking within each
-layer would make equal. Its text has a weight halved by magnitude alone, so that networks are best ranked as they are
-quantized, with their batch-norms apart or folded.
+layer would make equal.
 """
 
 from __future__ import annotations
