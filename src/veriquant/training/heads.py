@@ -135,7 +135,8 @@ class AdaFace(MarginHead):
     """Margin by image quality, read off the embedding's norm.
 
     ẑ = clip(h·(norm − μ)/σ, −1, 1) with h = 0.333; μ and σ, of the norms of all processes' embeddings, are running
-    figures that move by a hundredth of the way each training step, and start at 20 and 100 as in the authors' code.
+    figures that move by a hundredth of the way each training step, and start at 20 and 100 as in the authors' code;
+    norms are clipped to 0.001 … 100.
     θ − m·ẑ is kept within [0, π].
     """
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 import torch
@@ -42,7 +42,6 @@ __all__ = ["BatchSource", "Batches", "History", "LoopSettings", "OnEpoch", "seed
 _LOOK_EVERY = 16
 
 
-@runtime_checkable
 class BatchSource(Protocol):
     """What gives the batches of an epoch: the same ones whenever it is asked for the same epoch."""
 
@@ -112,8 +111,11 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 def _own_batches(batches: Batches, fabric: Fabric) -> BatchSource:
     """Return this process's batches."""
-    source = batches if isinstance(batches, BatchSource) else batches(fabric.global_rank, fabric.world_size)
-    if isinstance(batches, BatchSource) and fabric.world_size > 1:
+    if callable(batches):
+        source = batches(fabric.global_rank, fabric.world_size)
+    elif fabric.world_size == 1:
+        source = batches
+    else:
         raise VeriQuantError(
             f"{fabric.world_size} processes would train on the same batches: give a function of the process's rank and "
             "the number of processes that makes them"
@@ -143,8 +145,10 @@ class _Run:
         self.per_epoch = len(source)
         self.steps = settings.total_steps(self.per_epoch)
         self.history = History(self.per_epoch)
-        self._unseen: list[tuple[float, dict[str, Tensor]]] = []
-        """Learning rate and figures of the steps that were not looked at yet; the figures are still on the device."""
+        self._unseen: list[Tensor] = []
+        """Figures of the steps that were not looked at yet, float32 (figures,), still on the device."""
+        self._rates: list[float] = []
+        self._columns: tuple[str, ...] = ()
         self._written_at = time.monotonic()
         costs_nothing = fabric.device.type == "cpu" and fabric.world_size == 1
         self._look_every = 1 if costs_nothing else _LOOK_EVERY
@@ -197,12 +201,15 @@ class _Run:
         self.task.check(images, labels)
         self.task.before_step(self.step)
         figures = _named(self.module(*self.fabric.to_device((images, labels))))
+        # Stacked now, they are copies: a figure that is a parameter must not move with the step.
+        self._unseen.append(torch.stack([figure.detach().float() for figure in figures.values()]))
+        self._rates.append(rate)
+        self._columns = ("lr", *figures)
         self.optimizer.zero_grad()
         self.fabric.backward(figures["loss"])
         if settings.clip is not None:
             self.fabric.clip_gradients(self.module, self.optimizer, max_norm=settings.clip, error_if_nonfinite=False)
         self.optimizer.step()
-        self._unseen.append((rate, {name: figure.detach() for name, figure in figures.items()}))
         self.step += 1
 
     def _look_is_due(self) -> bool:
@@ -216,25 +223,23 @@ class _Run:
 
         Clock and Ctrl-C go with the figures through the mean over the processes: all of them then decide the same.
         """
-        names = tuple(self._unseen[0][1])
-        rows = torch.stack([torch.stack([figures[name].float() for name in names]) for _, figures in self._unseen])
+        rows = torch.stack(self._unseen)
         own = rows.new_tensor([time.monotonic() - self._written_at, float(asked)])
         whole = self.fabric.all_reduce(torch.cat((rows.flatten(), own)), reduce_op="mean")
         assert isinstance(whole, Tensor)
         whole = whole.cpu()
         figures = whole[:-2].reshape(rows.shape).double().numpy()
-        rates = np.array([[rate] for rate, _ in self._unseen])
-        self._unseen = []
-        self._note(("lr", *names), np.concatenate((rates, figures), axis=1))
+        self._note(np.concatenate((np.array(self._rates)[:, None], figures), axis=1))
+        self._unseen, self._rates = [], []
         seconds, stop = whole[-2:].tolist()
         minutes = self.settings.checkpoint_minutes
         return minutes is not None and seconds > 60 * minutes, stop > 0
 
-    def _note(self, columns: tuple[str, ...], values: Figures) -> None:
+    def _note(self, values: Figures) -> None:
         """Append to the history; raise `VeriQuantError` at the first loss that is no number."""
-        losses = values[:, columns.index("loss")]
+        losses = values[:, self._columns.index("loss")]
         good = len(losses) if np.isfinite(losses).all() else int(np.isfinite(losses).argmin())
-        self.history.add(columns, values[:good])
+        self.history.add(self._columns, values[:good])
         if good < len(losses):
             self._stop_at(self.step - len(losses) + good, f"the loss is {losses[good]}")
 
