@@ -155,13 +155,13 @@ def test_one_epoch_at_a_time(faces: TrainingSet, crew: Batches) -> None:
 
 def test_left_eyes_are_mirrored(tmp_path: Path) -> None:
     (tmp_path / "periocularCropped").mkdir()
-    (tmp_path / "experimentalProtocol" / "any").mkdir(parents=True)
+    (tmp_path / "experimentalProtocol" / "open_world").mkdir(parents=True)
     names = [f"000{person}S1I01{side}.jpg" for person in (1, 2) for side in "LR"]
     for name in names:
         (tmp_path / "periocularCropped" / name).write_bytes(picture(int(name[3])))
-    lines = "".join(f"{name} 0 -1 -1\n" for name in names)
-    (tmp_path / "experimentalProtocol" / "any" / "train_fold1.txt").write_text(lines)
-    eyes = load_training_set(f"ufpr:{tmp_path}:any:1")
+    lines = "".join(f"{name} {number} -1 -1\n" for number, name in enumerate(names))
+    (tmp_path / "experimentalProtocol" / "open_world" / "train_fold1.txt").write_text(lines)
+    eyes = load_training_set(f"ufpr:{tmp_path}:open_world:1")
     ((images, labels),) = Batches(eyes, SPEC, 4, seed=0).epoch(0)
     for person in (0, 1):
         one, other = images[labels == person]  # the same picture in both files, one of them mirrored on reading
@@ -198,10 +198,10 @@ def test_a_damaged_image_is_named(tmp_path: Path, workers: int, kind: str) -> No
 
 
 class Deadly:
-    """Images of which one kills the process that reads it, as a system short of memory would."""
+    """Images of which one sends a signal to the process that reads it: as a system short of memory does, or Ctrl-C."""
 
-    def __init__(self, images: EncodedImages) -> None:
-        self.images, self.where = images, images.where
+    def __init__(self, images: EncodedImages, sent: signal.Signals) -> None:
+        self.images, self.where, self.sent = images, images.where, sent
 
     def __len__(self) -> int:
         return len(self.images)
@@ -209,14 +209,21 @@ class Deadly:
     def read(self, index: int) -> bytes:
         if index == 7:
             time.sleep(0.3)  # until the parent has nothing to do but to wait
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.sent)
         return self.images.read(index)
 
 
 def test_a_killed_worker_is_told_of(faces: TrainingSet) -> None:
-    batches = Batches(replace(faces, images=Deadly(faces.images)), SPEC, 1, seed=0, workers=2)
+    batches = Batches(replace(faces, images=Deadly(faces.images, signal.SIGKILL)), SPEC, 1, seed=0, workers=2)
     with pytest.raises(VeriQuantError, match="a worker process that loads images was killed"):
         list(batches.epoch(0))
+
+
+def test_ctrl_c_leaves_workers_at_work(faces: TrainingSet) -> None:
+    """It reaches every process of the terminal; the parent, which finishes its step, still needs them."""
+    batches = Batches(replace(faces, images=Deadly(faces.images, signal.SIGINT)), SPEC, 4, seed=0, workers=2)
+    assert same(list(batches.epoch(0)), list(Batches(faces, SPEC, 4, seed=0).epoch(0)))
+    batches.close()
 
 
 @pytest.mark.parametrize(

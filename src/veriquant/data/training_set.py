@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from veriquant.data.digest import samples_digest
 from veriquant.data.encoded_images import EncodedImages, FileImages, SampleImages
 from veriquant.data.folder import list_images, require_folder
 from veriquant.data.record_io import RecordPack, open_pack
-from veriquant.data.text import columns, read_lines, shown, wrong
+from veriquant.data.ufpr import IMAGES, is_left, list_file, read_list, subject
 from veriquant.errors import VeriQuantError
 from veriquant.files import json_digest
 from veriquant.progress import working
@@ -175,50 +176,34 @@ def _load_ufpr(argument: str) -> TrainingSet:
     """Read one fold of a protocol of UFPR-Periocular: a person is a subject, both eyes; left eyes are mirrored."""
     place, protocol, fold, part = _ufpr_argument(argument)
     folder = _folder(place, "ufpr")
-    protocols = require_folder(folder / "experimentalProtocol", "training set ufpr")
-    if not (protocols / protocol).is_dir():
-        known = ", ".join(sorted(entry.name for entry in protocols.iterdir() if entry.is_dir())) or "none"
-        raise VeriQuantError(f"training set ufpr: unknown protocol {protocol!r} in {protocols}; there are: {known}")
-    list_file = protocols / protocol / f"{part}_fold{fold}.txt"
-    names = _ufpr_names(list_file)
-    crops = require_folder(folder / "periocularCropped", "training set ufpr")
+    listed = list_file(folder, protocol, fold, part)
+    names = [eye.name for eye in read_list(listed)]
+    crops = require_folder(folder / IMAGES, "training set ufpr")
     missing = sorted(set(names) - set(list_images(crops)))
     if missing:
         raise VeriQuantError(
-            f"{list_file} lists {len(missing)} images that are not in {crops}, such as {missing[0]}; unpack it whole"
+            f"{listed} lists {len(missing)} images that are not in {crops}, such as {missing[0]}; unpack it whole"
         )
     return _of_people(
         folder,
         f"ufpr:{argument}",
         crops,
         names,
-        [name[:4] for name in names],
+        [subject(name) for name in names],
         name=f"{_name(folder)} {protocol} fold {fold} {part}",
-        mirror=np.array([name.endswith("L.jpg") for name in names]),
+        mirror=np.array([is_left(name) for name in names]),
     )
 
 
-def _ufpr_argument(argument: str) -> tuple[str, str, int, str]:
+def _ufpr_argument(argument: str) -> tuple[str, str, int, Literal["train", "val"]]:
     """Split ``DIR:PROTOCOL:FOLD[:train|val]``; a path may hold colons."""
     parts = argument.split(":")
-    part = parts.pop() if parts[-1] in ("train", "val") else "train"
+    part: Literal["train", "val"] = "train"
+    if parts[-1] in ("train", "val"):
+        part = "val" if parts.pop() == "val" else "train"
     if len(parts) < 3 or not (parts[-1].isascii() and parts[-1].isdigit()):
         raise VeriQuantError(f"training set 'ufpr:{argument}': expected ufpr:{_UFPR_ARGUMENT}")
     return ":".join(parts[:-2]), parts[-2], int(parts[-1]), part
-
-
-def _ufpr_names(path: Path) -> list[str]:
-    names = []
-    for number, line in enumerate(read_lines(path), 1):
-        parts = columns(line)
-        name = parts[0] if parts else ""
-        if len(parts) < 2 or len(name) < 10 or "/" in name or not name.endswith(("L.jpg", "R.jpg")):
-            wrong(path, number, "'filename class age gender' with a name such as 0001S1I01R.jpg", shown(line))
-        names.append(name)
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise VeriQuantError(f"{path}: {twice} is listed twice")
-    return names
 
 
 def _of_people(

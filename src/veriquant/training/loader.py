@@ -7,6 +7,7 @@ up again, nor how many devices share a batch changes a number.
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -129,13 +130,14 @@ class Batches:
             source = source or self._source(places)
             loaded = _next(source) if self._workers else next(source)
             if loaded is None:
-                source = None  # the last to hold the other workers: they end here
+                source = None  # what still holds the other workers: they end with close()
                 self.close()
                 raise VeriQuantError(
                     "a worker process that loads images was killed, most often for want of memory (or of /dev/shm); "
                     "take fewer workers or smaller batches"
                 )
             if isinstance(loaded, _Failure):
+                source = None  # the error's traceback must not keep workers that close() is to end
                 raise VeriQuantError(loaded.message)
             images, labels, stats = loaded
             self.stats.add(stats)
@@ -152,6 +154,7 @@ class Batches:
                 sampler=self._places,
                 num_workers=self._workers,
                 collate_fn=_as_it_is,
+                worker_init_fn=_stay,
                 prefetch_factor=_AHEAD,
                 persistent_workers=True,
                 pin_memory=self._pinned,
@@ -236,6 +239,11 @@ def _next(source: Iterator[Loaded | _Failure]) -> Loaded | _Failure | None:
 def _sent_home(error: Exception) -> bool:
     """Return whether torch carries an exception of our code out of a worker."""
     return str(error).startswith("Caught ")
+
+
+def _stay(worker: int) -> None:
+    """Ignore Ctrl-C, which reaches every process of a terminal: the parent decides when there is enough."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _as_it_is(loaded: Any) -> Any:
