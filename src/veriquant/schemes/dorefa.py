@@ -139,6 +139,11 @@ class DorefaQuantizer(Quantizer):
         """Return the result in units of `step`, float32: whole numbers in [−L, L], whose sums are exact."""
         return self._grid(self._codes(*self.squashed(values)))
 
+    def levels_by_width(self) -> dict[int, tuple[int, int]]:
+        """Return for each width in use (apart, lowest): apart · own code + lowest is the level in units of `step`."""
+        span = int(self._span)
+        return {width: (2 * span // (2**width - 1), -span) for width in self._used}
+
     @torch.no_grad()
     def step(self) -> Tensor:
         """Return the grid's step, scale/L, shaped as `scale`."""
@@ -180,8 +185,8 @@ class DorefaQuantizer(Quantizer):
 
     def _table(self) -> Tensor:
         """Return all levels that the widths in use have, in units of the step, float32, ascending."""
-        span = int(self._span)
-        levels = {2 * span // (2**width - 1) * code - span for width in self._used for code in range(2**width)}
+        each = self.levels_by_width().items()
+        levels = {apart * code + lowest for width, (apart, lowest) in each for code in range(2**width)}
         return torch.tensor(sorted(levels), dtype=torch.float32, device=self._span.device)
 
 
