@@ -27,14 +27,25 @@ class Codes:
     axis: int | None = None
     """The axis of the channels in `values`, or None for one scale."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether every value is its scale times an integer: uniform levels, or one table of integers."""
+        if self.levels is None:
+            return True
+        return self.levels.ndim == 1 and bool((self.levels == self.levels.round()).all())
+
+    def integers(self) -> Tensor:
+        """Return the values in units of their scale, float32: integers where the codes are `whole`."""
+        if self.levels is not None:
+            return self.levels[self.values.long()]
+        assert self.zero_point is not None
+        return (self.values - self._along(self.zero_point)).to(torch.float32)
+
     def decode(self) -> Tensor:
         """Return the values that the codes stand for, float32."""
         scale = self._along(self.scale)
-        if self.levels is None:
-            assert self.zero_point is not None
-            return scale * (self.values - self._along(self.zero_point)).to(torch.float32)
-        if self.levels.ndim == 1:
-            return scale * self.levels[self.values.long()]
+        if self.levels is None or self.levels.ndim == 1:
+            return scale * self.integers()
         assert self.axis is not None
         rows = self.values.movedim(self.axis, 0)
         picked = torch.gather(self.levels, 1, rows.reshape(len(rows), -1).long()).reshape(rows.shape)

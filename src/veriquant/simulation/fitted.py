@@ -170,16 +170,15 @@ class Fitted:
 
 
 def product_of_codes(rounded: RoundedWeight, reads: Quantizer | None) -> ProductOfCodes | None:
-    """Return an operation on integers, or None where its weight has no uniform levels of few bits, its input none."""
+    """Return an operation on integers, or None where its weight has no whole levels of few bits, its input none."""
     quantizer = rounded.quantizer
-    if not isinstance(quantizer, AffineQuantizer) or not isinstance(reads, AffineQuantizer):
-        return None
-    if quantizer.bits > EXACT_BITS:
+    if not isinstance(reads, AffineQuantizer) or quantizer.bits > EXACT_BITS:
         return None
     codes = quantizer.codes(rounded.weight)
-    zero = quantizer.zero_point.reshape(-1, *[1] * (codes.values.ndim - 1))
-    scale = (quantizer.scale * reads.scale).expand(len(rounded.weight)).contiguous()
-    integers = like((codes.values - zero).float(), rounded.weight)
+    if not codes.whole:
+        return None
+    scale = (codes.scale * reads.scale).expand(len(rounded.weight)).contiguous()
+    integers = like(codes.integers(), rounded.weight)
     return ProductOfCodes(float(reads.scale), integers, scale, rounded.bias, wide=reads.bits > EXACT_BITS)
 
 

@@ -64,10 +64,11 @@ class Trainable(nn.Module):
             for name, quantizer in zip(self._with_levels, self.weight_quantizers, strict=True):
                 assert isinstance(quantizer, Quantizer)
                 levels = in_halves(quantizer.settled())
-                weight = self.weights[self._weighted.index(name)].detach()
-                bias = change.weights[name][1]
-                rounded = RoundedWeight(levels, like(levels(weight), weight), None if bias is None else halves(bias))
-                fitted.hold_weight(name, rounded)
+                weight, bias = change.weights[name]
+                # The codes stay what training made of them: on its levels a weight finds them again.
+                rounded = like(levels(weight.detach()), weight)
+                bias = None if bias is None else halves(bias.detach())
+                fitted.hold_weight(name, RoundedWeight(levels, rounded, bias))
             for tensor, quantizer in zip(self._tensors, self.activation_quantizers, strict=True):
                 assert isinstance(quantizer, Quantizer)
                 fitted.hold_activation(tensor, quantizer.settled())

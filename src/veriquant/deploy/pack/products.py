@@ -23,10 +23,10 @@ _BYTE = 256.0
 
 
 def computes_codes(graph: Graph, node: NodeProto, packed: PackedWeight, reads: ActivationLevels | None) -> bool:
-    """Return whether `node` can be written as a product of codes: uniform levels on both sides, weights of 8 bits."""
+    """Return whether `node` can be written as a product of codes: whole levels on both sides, weights of 8 bits."""
     if not packed.exact or reads is None or packed.codes.bits > _MOST_BITS:
         return False
-    if packed.codes.zero_point is None:
+    if not packed.codes.whole:
         return False
     plain = attribute(node, "alpha", 1.0) == attribute(node, "beta", 1.0) == 1 and not attribute(node, "transA", 0)
     has_bias = len(node.input) > 2 and bool(node.input[2])

@@ -28,7 +28,10 @@ def write_weight(parts: Parts, codes: Codes, transposed: bool) -> str:
 
 
 def write_codes(parts: Parts, codes: Codes, transposed: bool) -> str:
-    """Write the integers code − zero point of uniform levels as float; return the name of their tensor."""
+    """Write the integers that `whole` codes stand for as float, code − zero point or levels[code]; return their name."""
+    if codes.levels is not None:
+        index = store(parts, laid_out(to_array(codes.values), transposed), codes.bits, TensorProto.INT32)
+        return parts.add("Gather", [parts.constant(to_array(codes.levels), "levels"), index], "integers")
     values, zero_point = _centred(codes)
     name = store(parts, laid_out(values, transposed), codes.bits, TensorProto.FLOAT)
     if zero_point is None:
