@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import signal
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from rich.console import Console
 from tiny_training import CLASSES, PER_EPOCH, TinySource, resumable_task, tiny_settings, tiny_task
 from torch import Tensor, nn
 
@@ -55,9 +57,10 @@ def failing(at: int, error: type[BaseException] = RuntimeError) -> Callable[[int
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_people_are_learned(head: str, optimizer: str, tmp_path: Path) -> None:
     rate = {"sgd": 0.05, "adamw": 0.01}[optimizer]
-    task, history = run(tmp_path, tiny_task(head), epochs=8, optimizer=optimizer, lr=rate)
+    source = TinySource(classes=12)
+    task, history = run(tmp_path, tiny_task(head, classes=12), source, epochs=8, optimizer=optimizer, lr=rate)
     assert history.losses[-10:].mean() < 0.5 * history.losses[:3].mean()
-    images, labels = next(TinySource().epoch(99))
+    images, labels = next(source.epoch(99))
     with torch.no_grad():
         embeddings = nn.functional.normalize(task.network(images))
     nearest = (embeddings @ nn.functional.normalize(task.head.weight).T).argmax(dim=1)
@@ -340,7 +343,7 @@ def test_labels_out_of_range_are_named_before_they_reach_the_device(tmp_path: Pa
             for images, labels in super().epoch(number, start):
                 yield images, labels + CLASSES
 
-    with pytest.raises(VeriQuantError, match="is out of range: the head has 12 classes"):
+    with pytest.raises(VeriQuantError, match="is out of range: the head has 40 classes"):
         run(tmp_path, source=Wrong())
 
 
@@ -461,3 +464,14 @@ def test_lines_tell_epoch_loss_and_time_left() -> None:
     assert said[0].endswith(" left")
     assert said[1].startswith("epoch 3 of 3, step 30 of 30: loss 2.5, ")
     assert said[1].endswith("done")
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_terminal_shows_a_bar_with_the_loss(hidden: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=100)
+    monkeypatch.setattr("veriquant.training.display.Console", lambda stderr: terminal)
+    with display(10, 30, 3, None, hidden=hidden) as show:
+        show(12, 2, 2.5)
+    told = all(part in screen.getvalue() for part in ("epoch 2 of 3", "12/30", "loss 2.5"))
+    assert told is not hidden

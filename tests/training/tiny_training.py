@@ -18,7 +18,7 @@ from veriquant.training.heads import make_head
 from veriquant.training.loop import LoopSettings, train
 from veriquant.training.task import Recognition
 
-CLASSES = 12
+CLASSES = 40
 BATCH = 16
 PER_EPOCH = 10
 #: What several processes train, one run after the other.
@@ -28,9 +28,15 @@ SHARED_HEADS = ("arcface", "adaface")
 class TinySource:
     """Noisy pictures of a few people; a process gets every so-many-th image of the whole batch."""
 
-    def __init__(self, rank: int = 0, processes: int = 1, before: Callable[[int], None] = lambda step: None) -> None:
+    def __init__(
+        self,
+        rank: int = 0,
+        processes: int = 1,
+        before: Callable[[int], None] = lambda step: None,
+        classes: int = CLASSES,
+    ) -> None:
         self.rank, self.processes, self.before = rank, processes, before
-        self.people = torch.randn(CLASSES, 3, 4, 4, generator=torch.Generator().manual_seed(5))
+        self.people = torch.randn(classes, 3, 4, 4, generator=torch.Generator().manual_seed(5))
 
     def __len__(self) -> int:
         return PER_EPOCH
@@ -40,16 +46,18 @@ class TinySource:
             step = number * PER_EPOCH + batch
             self.before(step)
             generator = torch.Generator().manual_seed(step)
-            labels = torch.randint(CLASSES, (BATCH,), generator=generator)
+            labels = torch.randint(len(self.people), (BATCH,), generator=generator)
             images = self.people[labels] + 0.3 * torch.randn(BATCH, 3, 4, 4, generator=generator)
             yield images[self.rank :: self.processes], labels[self.rank :: self.processes]
 
 
-def tiny_task(head: str = "arcface", sample: float | None = None, dropout: float = 0.0) -> Recognition:
+def tiny_task(
+    head: str = "arcface", sample: float | None = None, dropout: float = 0.0, classes: int = CLASSES
+) -> Recognition:
     torch.manual_seed(1)
     network = nn.Sequential(nn.Flatten(), nn.Linear(48, 24), nn.PReLU(), nn.Dropout(dropout), nn.Linear(24, 8))
     margin = {} if head == "softmax" else {"scale": 16.0}
-    return Recognition(network, make_head(head, 8, CLASSES, sample=sample, **margin))
+    return Recognition(network, make_head(head, 8, classes, sample=sample, **margin))
 
 
 def tiny_settings(**changes: Any) -> LoopSettings:

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from veriquant.training.processes import present_anywhere
+from veriquant.training.processes import present_anywhere, processes
 
 _SEED = 20211011
 
@@ -34,17 +34,17 @@ class ClassSampler(nn.Module):
     def forward(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the classes that take part, ascending, and the labels counted among them; all int64.
 
-        Labels are (n,), those of this process; the classes are those of all processes' labels and others at random,
-        ``ceil(share × classes)`` in all, or more where the labels alone are more.
+        Labels are (n,), those of this process; the classes are those of all processes' labels and others at random:
+        ``ceil(share × classes)``, or as many as there are labels where that is more. How many does not depend on which
+        labels there are, so that a device need not be waited for.
         """
+        size = min(max(self.wanted, len(labels) * processes()), self.classes)
         present = present_anywhere(labels, self.classes)
         chances = torch.rand(self.classes, generator=torch.Generator().manual_seed(_SEED + self.draws))
         self.draws += 1
         chances = chances.to(labels.device).masked_fill(present, 2.0)
-        taken = present.clone()
-        taken[chances.topk(self.wanted).indices] = True
-        index = taken.nonzero().squeeze(1)
-        return index, torch.searchsorted(index, labels)
+        index = chances.topk(size).indices.sort().values
+        return index, torch.searchsorted(index, labels.contiguous())
 
     def get_extra_state(self) -> Tensor:
         """Return the number of draws so far, for the state dict."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import TYPE_CHECKING
 
 from veriquant.errors import VeriQuantError
@@ -27,12 +28,14 @@ def open_fabric(settings: LoopSettings, task: Task) -> Fabric:
     lone = settings.devices == 1
     strategy = "auto" if lone or not task.skips_parameters else "ddp_find_unused_parameters_true"
     try:
-        fabric = Fabric(
-            accelerator=settings.accelerator,
-            devices=settings.devices,
-            precision=settings.precision,
-            strategy=strategy,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # 16 bit on the CPU, which is refused below
+            fabric = Fabric(
+                accelerator=settings.accelerator,
+                devices=settings.devices,
+                precision=settings.precision,
+                strategy=strategy,
+            )
     except (ValueError, RuntimeError) as error:
         raise VeriQuantError(
             f"cannot train with accelerator {settings.accelerator!r}, devices {settings.devices!r}, precision "

@@ -18,20 +18,21 @@ _SMOOTH = 0.9
 
 
 @contextmanager
-def display(done: int, steps: int, epochs: int, say: Callable[[str], None] | None) -> Iterator[Show]:
+def display(
+    done: int, steps: int, epochs: int, say: Callable[[str], None] | None, *, hidden: bool = False
+) -> Iterator[Show]:
     """Show a run of `steps` steps, `done` of them already done, while the block runs.
 
-    `say` gets a line every half minute where stderr is no terminal; None: nothing is shown at all.
+    `say` gets a line every half minute where stderr is no terminal; None: no lines. `hidden`: show nothing anywhere.
     """
-    if say is None:
-        yield lambda step, epoch, loss: None
-        return
     console = Console(stderr=True)
-    if console.is_terminal:
+    if console.is_terminal and not hidden:
         with _bar(console, done, steps, epochs) as show:
             yield show
-    else:
+    elif say is not None and not hidden:
         yield _Lines(done, steps, epochs, say)
+    else:
+        yield lambda step, epoch, loss: None
 
 
 @contextmanager

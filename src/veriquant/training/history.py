@@ -42,6 +42,11 @@ class History:
         """The loss of each step, float64 (steps,)."""
         return self.values[:, self.columns.index("loss")] if self.columns else np.zeros(0)
 
+    @property
+    def last_loss(self) -> float:
+        """The loss of the last step."""
+        return float(self._parts[-1][-1, self.columns.index("loss")])
+
     def add(self, columns: Sequence[str], values: Figures) -> None:
         """Append steps: float64 (steps, columns)."""
         if self.columns and self.columns != tuple(columns):

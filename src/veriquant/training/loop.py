@@ -78,7 +78,7 @@ def train(
     The task ends on the CPU. `recipe`: plain data that tells this run from others (network, data, ...); the settings,
     the batches of an epoch and the number of processes are added to it, and a folder begun with another is refused.
     `folder` gets ``last.safetensors``, ``history.csv`` and ``history.json``. `on_epoch` may be called again for an
-    epoch after which the run was cut off. `say`: gets lines of progress where stderr is no terminal; None: silence.
+    epoch after which the run was cut off. `say`: gets lines of progress where stderr, which shows a bar, is no terminal.
 
     With several devices Fabric starts this program once a device; gradients are averaged, losses in the history are
     means over the processes. Raises `VeriQuantError` where the loss or a weight is no longer finite, leaving the last
@@ -95,8 +95,8 @@ def train(
     run = _Run(fabric, task, source, settings, Path(folder), plain(full_recipe), on_epoch)
     run.resume()
     epochs = -(-run.steps // len(source))
-    heard = say if fabric.is_global_zero else None
-    with Interrupt() as interrupt, display(run.step, run.steps, epochs, heard) as show:
+    shown = display(run.step, run.steps, epochs, say, hidden=not fabric.is_global_zero)
+    with Interrupt() as interrupt, shown as show:
         while run.step < run.steps:
             run.rest_of_epoch(interrupt, show)
     task.zero_grad()
@@ -182,7 +182,7 @@ class _Run:
             if self.step < end and not self._look_is_due():
                 continue
             write, stop = self._look(interrupt.asked)
-            show(self.step, epoch + 1, float(self.history.losses[-1]))
+            show(self.step, epoch + 1, self.history.last_loss)
             if self.step == end:
                 self._end_epoch(epoch)
             if write or stop or self._write_is_due(self.step == end):

@@ -7,16 +7,16 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-def several() -> bool:
-    """Return whether this process trains together with others."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+def processes() -> int:
+    """Return how many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def present_anywhere(labels: Tensor, classes: int) -> Tensor:
     """Return which classes occur in any process's labels: int64 (n,) -> bool (classes,), the same everywhere."""
     present = torch.zeros(classes, dtype=torch.uint8, device=labels.device)
     present[labels] = 1
-    if several():
+    if processes() > 1:
         dist.all_reduce(present, dist.ReduceOp.MAX)
     return present.bool()
 
@@ -30,6 +30,6 @@ def mean_and_deviation(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sum(value: Tensor) -> Tensor:
-    if several():
+    if processes() > 1:
         dist.all_reduce(value, dist.ReduceOp.SUM)
     return value
