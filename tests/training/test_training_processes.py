@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_training import SHARED_HEADS, TinySource, resumable_task, tiny_settings, tiny_task
+from tiny_training import SHARED_HEADS, TinySource, resumable_task, shared_task, tiny_settings, tiny_task
 
 import veriquant
 from veriquant.errors import VeriQuantError
@@ -53,7 +53,7 @@ def test_two_processes_lose_what_one_does(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     for head in SHARED_HEADS:
-        task = tiny_task(head, sample=0.5)
+        task = shared_task(head)
         history = train(task, TinySource(), tiny_settings(), tmp_path / "one" / head, recipe={"data": "tiny"})
         state = read_state(tmp_path / head / LAST)
         assert state.recipe["processes"] == 2

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from veriquant.training.heads import make_head
+from veriquant.training.heads import Head, make_head
 from veriquant.training.loop import LoopSettings, train
 from veriquant.training.task import Recognition
 
@@ -70,6 +70,29 @@ def resumable_task() -> Recognition:
     return tiny_task("adaface", sample=0.5, dropout=0.3)
 
 
+class Skipping(Recognition):
+    """A task with a parameter that takes part in every other step only."""
+
+    skips_parameters = True
+
+    def __init__(self, network: nn.Module, head: Head) -> None:
+        super().__init__(network, head)
+        self.spare = nn.Parameter(torch.ones(()))
+        self.used = False
+
+    def before_step(self, step: int) -> None:
+        self.used = step % 2 == 1
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        return super().loss(self.spare * images if self.used else images, labels)
+
+
+def shared_task(head: str) -> Recognition:
+    """Return what several processes train."""
+    task = tiny_task(head, sample=0.5)
+    return task if head == "arcface" else Skipping(task.network, task.head)
+
+
 def program(folder: Path, devices: int, stop: int | None) -> None:
     def wait(step: int) -> None:
         if step == stop:
@@ -81,7 +104,7 @@ def program(folder: Path, devices: int, stop: int | None) -> None:
     else:
         for head in SHARED_HEADS:  # the second run must find the processes as the first did
             settings = tiny_settings(devices=devices)
-            train(tiny_task(head, sample=0.5), TinySource, settings, folder / head, recipe={"data": "tiny"})
+            train(shared_task(head), TinySource, settings, folder / head, recipe={"data": "tiny"})
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def train(
     The task ends on the CPU. `recipe`: plain data that tells this run from others (network, data, ...); the settings,
     the batches of an epoch and the number of processes are added to it, and a folder begun with another is refused.
     `folder` gets ``last.safetensors``, ``history.csv`` and ``history.json``. `on_epoch` may be called again for an
-    epoch after which the run was cut off. `say`: gets lines of progress where stderr, which shows a bar, is no terminal.
+    epoch after which the run was cut off. `say` gets lines of progress where stderr is no terminal to show a bar.
 
     With several devices Fabric starts this program once a device; gradients are averaged, losses in the history are
     means over the processes. Raises `VeriQuantError` where the loss or a weight is no longer finite, leaving the last
