@@ -17,7 +17,7 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
     key = ".".join(str(part) for part in first["loc"]) or "(whole document)"
     if first["type"] == "extra_forbidden":
         line = f"unknown key {key!r}"
-        names = list(model.model_fields) if model is not None else []
+        names = [field.alias or name for name, field in model.model_fields.items()] if model is not None else []
         near = difflib.get_close_matches(str(first["loc"][-1]), names, n=1)
         if near:
             line += f" (did you mean {near[0]!r}?)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 # Each verb registers itself; nothing heavy is imported before a verb runs.
-from veriquant.cli import benchmarks, demo, evaluate, inspect, networks, quantize, recipes, sensitivity, study  # noqa: F401
+from veriquant.cli import benchmarks, demo, evaluate, inspect, networks, quantize, recipes, sensitivity, study, train  # noqa: F401
 from veriquant.cli.app import INTERRUPTED, app, complain
 
 

@@ -10,29 +10,20 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import InitErrorDetails
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from veriquant.checks import explain
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.spec import CONVENTIONS, InputSpec
+from veriquant.settings_file import Checked, parse_settings, read_settings
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Margin = Annotated[float, Field(ge=0, lt=1)]
-_VARIABLE = re.compile(r"\$\{([^}]*)\}")
 #: What a file name may hold: names of networks and recipes become parts of file names.
 _NAME = re.compile(r"[^\w.+=@-]+")
-
-
-class Checked(BaseModel):
-    """Base of the study's models: unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class NetworkEntry(Checked):
@@ -149,29 +140,12 @@ class StudyConfig(Checked):
 
 def load_study(path: str | os.PathLike[str]) -> StudyConfig:
     """Read and check the YAML file of a study; every mistake raises `VeriQuantError` naming file and key."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise VeriQuantError(f"cannot read study {path}: {reason}") from error
-    return parse_study(text, str(path))
+    return read_settings(path, StudyConfig, "study")
 
 
 def parse_study(text: str, origin: str, variables: Mapping[str, str] | None = None) -> StudyConfig:
     """Check the text of a study. `variables` replace ``${NAME}``; without them, the environment's do."""
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        hint = "; inside [ ] or { } a text with ${…} must stand in quotes" if "${" in text else ""
-        raise VeriQuantError(f"study {origin} is not YAML: {' '.join(str(error).split())}{hint}") from error
-    if not isinstance(content, dict):
-        raise VeriQuantError(f"study {origin} must hold keys and values, found {type(content).__name__}")
-    content = _expanded(content, os.environ if variables is None else variables, origin, "")
-    try:
-        return StudyConfig.model_validate(content)
-    except ValidationError as error:
-        told = _unknown_first(error)
-        raise VeriQuantError(f"study {origin}: {explain(told, _model_at(told))}") from error
+    return parse_settings(text, origin, StudyConfig, "study", variables)
 
 
 def input_spec(value: str | Mapping[str, Any] | None) -> InputSpec | None:
@@ -196,46 +170,3 @@ def file_name(name: str) -> str:
 def duplicates(names: Iterable[str]) -> list[str]:
     """Return the names that occur more than once."""
     return [name for name, count in Counter(names).items() if count > 1]
-
-
-def _expanded(value: Any, variables: Mapping[str, str], origin: str, key: str) -> Any:
-    if isinstance(value, dict):
-        return {k: _expanded(v, variables, origin, f"{key}.{k}" if key else str(k)) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_expanded(v, variables, origin, f"{key}.{i}") for i, v in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def replaced(match: re.Match[str]) -> str:
-        name = match[1]
-        if not variables.get(name):
-            raise VeriQuantError(
-                f"study {origin}: key {key!r} uses the environment variable {name!r}, which is not set; set it with: "
-                f"export {name}=…"
-            )
-        return variables[name]
-
-    return _VARIABLE.sub(replaced, value)
-
-
-def _unknown_first(error: ValidationError) -> ValidationError:
-    """Return the problems with unknown keys at the front: a key that is misspelt is not also told to be missing."""
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    details = [
-        InitErrorDetails(type=each["type"], loc=each["loc"], input=each["input"], ctx=each.get("ctx", {}))
-        for each in problems
-    ]
-    return ValidationError.from_exception_data(error.title, details)
-
-
-def _model_at(error: ValidationError) -> type[BaseModel]:
-    """Return the model that the first problem lies in, for the near name of an unknown key."""
-    inner: dict[str, type[BaseModel]] = {
-        "networks": NetworkEntry,
-        "recipes": RecipeEntry,
-        "benchmarks": BenchmarkEntry,
-        "calibration": CalibrationEntry,
-        "latency": LatencyEntry,
-    }
-    place = error.errors()[0]["loc"]
-    return inner.get(str(place[0]), StudyConfig) if len(place) > 1 else StudyConfig
