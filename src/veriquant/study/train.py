@@ -47,7 +47,7 @@ def run_training(
         raise VeriQuantError(
             f"this training has no run {unknown[0]!r}; it has: {', '.join(entry.name for entry in entries)}"
         )
-    told = say or to_stderr
+    told = (say or to_stderr) if _first_process() else _nothing
     runs = []
     for entry in entries:
         if not only or entry.name in only:
@@ -71,6 +71,10 @@ def _trained(run: TrainingRun, say: Say) -> Trained | None:
 def _first_process() -> bool:
     """Return whether this is the process that writes: Fabric, and whoever starts processes, numbers the others."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
+def _nothing(line: str) -> None:
+    """Say nothing: the first process does."""
 
 
 @contextmanager

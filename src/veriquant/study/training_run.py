@@ -215,7 +215,8 @@ class TrainingRun:
         start, select = self._start, self._validation.select
         found = self._validation(start.module, start.spec, start.dim, self._config.batch_size)
         best = self._best.offer(epoch, found)
-        shown = f"{numbers.label(select)} {numbers.metric_value(select, found[select])}{numbers.unit(select)}"
+        unit = " %" if numbers.is_percent(select) else ""
+        shown = f"{numbers.label(select)} {numbers.metric_value(select, found[select])}{unit}"
         before = "the best so far" if best else f"best: epoch {self._best.epoch}"
         self._say(f"epoch {epoch} of {epochs} on images held out: {shown}, {before}")
         return found
