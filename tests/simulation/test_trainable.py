@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hand_made import NETWORKS, cosines, fitted, in_onnxruntime, pixels
 
 from veriquant.deploy.pack import pack_planned
+from veriquant.deploy.pack.safetensors_pack import load_pack, save_pack
 from veriquant.schemes import AffineQuantizer, LearnedStepQuantizer
+from veriquant.schemes.dorefa import DorefaQuantizer
+from veriquant.schemes.pact import PactQuantizer
 from veriquant.simulation import Fitted, Precision
 from veriquant.simulation.trainable import Trainable
 
@@ -91,6 +96,37 @@ def test_what_was_trained_is_what_the_file_computes(precision: str) -> None:
     assert np.linalg.norm(settled - before) > 5 * np.linalg.norm(settled - trained)
     file = in_onnxruntime(pack_planned(made.simulation, made, plan), IMAGES)
     np.testing.assert_allclose(file, settled, rtol=1e-5, atol=1e-5 * np.abs(settled).max())
+
+
+@pytest.mark.parametrize("mixture", [(8,), (2,), (4, 2), (8, 4, 2), (8, 6)])
+def test_weights_of_widths_of_their_own_are_what_the_files_compute(mixture: tuple[int, ...], tmp_path: Path) -> None:
+    made = fitted(NETWORKS["residual_concat"](), ranges="minmax")
+    change = made.change(dict.fromkeys(made.simulation.groups, Precision(8, 8)))
+    draw = torch.Generator().manual_seed(0)
+    weights, activations = {}, {}
+    for name in change.weights:
+        weight = made.simulation.weighted(name).weight.detach()
+        widths = torch.tensor(mixture, dtype=torch.uint8)[torch.randint(len(mixture), weight.shape, generator=draw)]
+        weights[name] = DorefaQuantizer.of(weight, widths, output="channel", normalised="channel")
+    for tensor, levels in change.activations.items():
+        assert isinstance(levels, AffineQuantizer)
+        low = float(-levels.zero_point * levels.scale)
+        activations[tensor] = PactQuantizer.over(low, low + 255 * float(levels.scale))
+    network = Trainable(made.simulation, weights, activations).eval()
+    trained = network(PIXELS).detach().numpy()
+    network.settle(made)
+    bits = max(quantizer.bits for _, quantizer in network.quantized().values())
+    plan = made.plan(dict.fromkeys(made.simulation.groups, Precision(bits, 8)))
+    settled = made.simulation.embed(PIXELS, made.planned(plan))
+    assert cosines(settled, trained).mean() > 0.999
+    file = pack_planned(made.simulation, made, plan)
+    if bits <= 8:
+        np.testing.assert_allclose(in_onnxruntime(file, IMAGES), settled, rtol=1e-5, atol=1e-5 * np.abs(settled).max())
+    codes = {name: made.weight(name, bits).quantizer.codes(made.weight(name, bits).weight) for name in weights}
+    save_pack(tmp_path / "net.safetensors", codes, {})
+    for name, found in load_pack(tmp_path / "net.safetensors").codes.items():
+        assert torch.equal(found.decode(), codes[name].decode())
+        assert (found.widths is None) == (len(mixture) == 1)
 
 
 def test_a_state_dict_brings_all_that_was_learned_back() -> None:

@@ -26,6 +26,9 @@ class Codes:
     """float32, (2**bits,) for all channels or (channels, 2**bits); None where levels are uniform."""
     axis: int | None = None
     """The axis of the channels in `values`, or None for one scale."""
+    widths: Tensor | None = None
+    """uint8, the tensor's shape, where values have widths of their own: one of w bits is one of 2**w levels from
+    −levels.max() to levels.max(), evenly apart. None: all have `bits`."""
 
     @property
     def whole(self) -> bool:
@@ -40,6 +43,14 @@ class Codes:
             return self.levels[self.values.long()]
         assert self.zero_point is not None
         return (self.values - self._along(self.zero_point)).to(torch.float32)
+
+    def own_codes(self) -> Tensor:
+        """Return each value's code in its own width, uint8, where there are `widths`."""
+        assert self.widths is not None
+        assert self.levels is not None
+        top = torch.exp2(self.widths.float()) - 1
+        span = self.levels.max()
+        return ((self.integers() + span) * top / (2 * span)).round().to(torch.uint8)
 
     def decode(self) -> Tensor:
         """Return the values that the codes stand for, float32."""

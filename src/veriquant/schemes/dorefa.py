@@ -8,6 +8,7 @@ quantizing once; zero is no level; the gradient inside the range is not 1; a wid
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from veriquant.errors import VeriQuantError
 from veriquant.schemes.clipped import inner, total
+from veriquant.schemes.codebook import CodebookQuantizer
 from veriquant.schemes.codes import Codes
 from veriquant.schemes.quantizer import Quantizer
 from veriquant.schemes.straight_through import along
@@ -121,8 +123,14 @@ class DorefaQuantizer(Quantizer):
         """See `Quantizer.codes`; the table holds whole numbers, the levels on the grid."""
         table = self._table()
         codes = torch.searchsorted(table, self.integers(values)).to(torch.int32)
-        levels = torch.cat([table, table[-1:].expand(2**self.bits - len(table))])
-        return Codes(codes, self.bits, self.step(), levels=levels, axis=self.axis)
+        return Codes(codes, self.bits, self.step(), levels=self._padded_table(), axis=self.axis)
+
+    @torch.no_grad()
+    def settled(self) -> CodebookQuantizer:
+        """See `Quantizer.settled`: its levels are those of all widths in use, and each weight keeps its own."""
+        differ = self.widths.numel() > 1 and int(self.widths.min()) < int(self.widths.max())
+        widths = self.widths.clone() if differ else None
+        return MixedWidths(self._padded_table(), self.step(), self.bits, self.axis, widths)
 
     @torch.no_grad()
     def own_codes(self, values: Tensor) -> Tensor:
@@ -183,11 +191,34 @@ class DorefaQuantizer(Quantizer):
     def _grid(self, codes: Tensor) -> Tensor:
         return codes.mul(self._apart).sub_(self._span)
 
+    def _padded_table(self) -> Tensor:
+        """Return `_table` with its last level repeated, so that every code of `bits` bits has one."""
+        table = self._table()
+        return torch.cat([table, table[-1:].expand(2**self.bits - len(table))])
+
     def _table(self) -> Tensor:
         """Return all levels that the widths in use have, in units of the step, float32, ascending."""
         each = self.levels_by_width().items()
         levels = {apart * code + lowest for width, (apart, lowest) in each for code in range(2**width)}
         return torch.tensor(sorted(levels), dtype=torch.float32, device=self._span.device)
+
+
+class MixedWidths(CodebookQuantizer):
+    """The levels of a `DorefaQuantizer` after training, in units of its step, for the weights that it was trained on.
+
+    To be given the weights on their levels, which it leaves as they are.
+    """
+
+    widths: Tensor | None
+    """uint8, the weights' shape; None where all have `bits`."""
+
+    def __init__(self, levels: Tensor, scale: Tensor, bits: int, axis: int | None, widths: Tensor | None) -> None:
+        super().__init__(levels, scale, bits, axis)
+        self.register_buffer("widths", widths)
+
+    def codes(self, values: Tensor) -> Codes:
+        """See `Quantizer.codes`; with the widths, where they differ."""
+        return replace(super().codes(values), widths=self.widths)
 
 
 def _measure_loaded(module: nn.Module, _: object) -> None:

@@ -21,11 +21,17 @@ class Trainable(nn.Module):
     """The network of a simulation with parameters of its own: the simulation itself stays as it is.
 
     `weights`: a quantizer for each operation whose weight is quantized, `activations`: one for each tensor, both by
-    name; what is not named stays in floating point. Slopes of activation functions are kept as they are.
+    name; what is not named stays in floating point. Slopes of activation functions are kept as they are. `latent`:
+    what the quantizers of some operations are given in place of the weights themselves, where these are a function of
+    it.
     """
 
     def __init__(
-        self, simulation: Simulation, weights: Mapping[str, Quantizer], activations: Mapping[str, Quantizer]
+        self,
+        simulation: Simulation,
+        weights: Mapping[str, Quantizer],
+        activations: Mapping[str, Quantizer],
+        latent: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         simulation.module.requires_grad_(False)
@@ -33,7 +39,10 @@ class Trainable(nn.Module):
         self._weighted = [name for group in simulation.groups.values() for name in group.weights]
         self._biased = [name for name in self._weighted if simulation.weighted(name).bias is not None]
         self._with_levels, self._tensors = list(weights), list(activations)
-        self.weights = nn.ParameterList(_copied(simulation.weighted(name).weight) for name in self._weighted)
+        given = latent or {}
+        self.weights = nn.ParameterList(
+            _copied(given.get(name, simulation.weighted(name).weight)) for name in self._weighted
+        )
         self.biases = nn.ParameterList(_copied(simulation.weighted(name).bias) for name in self._biased)
         self._constants = list(simulation.steps.constants)
         for number, index in enumerate(self._constants):
@@ -53,6 +62,14 @@ class Trainable(nn.Module):
         env = steps.start(images)
         env.update((index, self.get_buffer(f"constant_{number}")) for number, index in enumerate(self._constants))
         return steps.finish(steps.program(0), env, [self._change()])
+
+    def quantized(self) -> dict[str, tuple[nn.Parameter, Quantizer]]:
+        """Return each quantized operation's weight, as the quantizer is given it, and the quantizer."""
+        found = {}
+        for name, quantizer in zip(self._with_levels, self.weight_quantizers, strict=True):
+            assert isinstance(quantizer, Quantizer)
+            found[name] = (self.weights[self._weighted.index(name)], quantizer)
+        return found
 
     def settle(self, fitted: Fitted) -> None:
         """Put the weights, biases and levels as they are now into `fitted`, from which plans are run and packed.

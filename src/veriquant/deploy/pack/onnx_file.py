@@ -16,6 +16,7 @@ from veriquant.deploy.pack.compact import shorten_names, store_halves
 from veriquant.deploy.pack.integer import write_bias, write_integer_weight
 from veriquant.deploy.pack.kernels import IntegerKernel, integer_kernels, levels_read
 from veriquant.deploy.pack.levels import ActivationLevels, PackedWeight
+from veriquant.deploy.pack.masked_planes import planes_opset
 from veriquant.deploy.pack.parts import Parts, Pool
 from veriquant.deploy.pack.products import computes_codes, write_product
 from veriquant.deploy.pack.storage import opset
@@ -93,9 +94,13 @@ def _exactly(
 
 
 def _opset(weights: Collection[PackedWeight], activations: Collection[ActivationLevels]) -> int:
-    needed = [opset(packed.codes.bits) for packed in weights]
+    needed = [_opset_of(packed.codes) for packed in weights]
     needed += [21 for levels in activations if levels.bits > 8]
     return max(needed, default=OPSET)
+
+
+def _opset_of(codes: Codes) -> int:
+    return opset(codes.bits) if codes.widths is None else planes_opset(to_array(codes.widths))
 
 
 def _raised(graph: Graph, version: int) -> Graph:
@@ -151,7 +156,9 @@ def _write_weight(
     """Let `node` read its weight from codes; a weight in `written`, by its content, is not stored again."""
     parts = Parts(node.name, pool)
     transposed = _is_transposed(node)
-    contents = (_content(tensor) for tensor in (codes.values, codes.scale, codes.zero_point, codes.levels))
+    contents = (
+        _content(tensor) for tensor in (codes.values, codes.scale, codes.zero_point, codes.levels, codes.widths)
+    )
     key = (kernel is None, transposed, codes.bits, *contents)
     if key not in written:
         written[key] = (

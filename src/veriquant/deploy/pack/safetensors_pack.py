@@ -1,6 +1,7 @@
 """`save_pack`, `load_pack`: a quantized network's parameters in one .safetensors file, codes in their own bits.
 
-Loading executes nothing. For an operation ``name`` the file holds ``name::codes`` (uint8, packed as in `bits.py`),
+Loading executes nothing. For an operation ``name`` the file holds ``name::codes`` (uint8, packed as in `bits.py`)
+or, where widths differ from weight to weight, ``name::masked`` (uint8, entropy-coded as in `masked.py`),
 ``name::scale`` (float32), and ``name::zero_point`` (the narrowest integer type that holds it) or ``name::levels``
 (float32); a parameter that is not quantized stands under its own name, float32. The file's metadata has one entry,
 ``veriquant``: JSON with the format's version, each operation's bits, shape and axis, and whatever the caller adds.
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from veriquant.deploy.pack.arrays import to_array
 from veriquant.deploy.pack.bits import pack_bits, unpack_bits
+from veriquant.deploy.pack.masked import decode, encode
 from veriquant.errors import VeriQuantError
 from veriquant.files import atomic_path
 from veriquant.onnxgraph.graph import PART, Array
@@ -81,7 +83,12 @@ def load_pack(path: str | os.PathLike[str]) -> Pack:
 
 
 def _stored(codes: Codes) -> dict[str, Array]:
-    parts = {"codes": pack_bits(to_array(codes.values), codes.bits), "scale": _array(codes.scale, torch.float32)}
+    parts = {"scale": _array(codes.scale, torch.float32)}
+    if codes.widths is None:
+        parts["codes"] = pack_bits(to_array(codes.values), codes.bits)
+    else:
+        coded = encode(to_array(codes.widths), to_array(codes.own_codes()))
+        parts["masked"] = np.frombuffer(coded, np.uint8)
     if codes.zero_point is not None:
         parts["zero_point"] = _array(codes.zero_point, _narrowest(codes.zero_point))
     if codes.levels is not None:
@@ -103,6 +110,9 @@ def _narrowest(values: Tensor) -> torch.dtype:
 def _codes(name: str, entry: dict[str, Any], tensors: Mapping[str, Tensor]) -> Codes:
     """Return the codes that an entry of the header describes; raise ValueError or KeyError where they do not fit it."""
     bits, shape, axis = entry["bits"], tuple(entry["shape"]), entry["axis"]
+    masked = tensors.get(f"{name}{PART}masked")
+    if masked is not None:
+        return _mixture(masked, tensors[f"{name}{PART}scale"], tensors[f"{name}{PART}levels"], bits, shape, axis)
     packed = tensors[f"{name}{PART}codes"]
     values = unpack_bits(packed.numpy(), bits, int(np.prod(shape, dtype=np.int64))).reshape(shape).astype(np.int32)
     scale = tensors[f"{name}{PART}scale"]
@@ -123,6 +133,17 @@ def _codes(name: str, entry: dict[str, Any], tensors: Mapping[str, Tensor]) -> C
         levels,
         axis,
     )
+
+
+def _mixture(
+    masked: Tensor, scale: Tensor, levels: Tensor, bits: int, shape: tuple[int, ...], axis: int | None
+) -> Codes:
+    """Return codes whose widths differ from value to value, as `masked.encode` wrote them."""
+    widths, own = (torch.from_numpy(each) for each in decode(masked.numpy().tobytes(), shape))
+    span = levels.max()
+    whole = (own.float() * (2 * span / (torch.exp2(widths.float()) - 1)) - span).round()
+    values = torch.searchsorted(levels, whole).to(torch.int32)
+    return Codes(values, bits, scale, levels=levels, axis=axis, widths=widths)
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -11,6 +11,8 @@ import numpy as np
 from onnx import TensorProto
 
 from veriquant.deploy.pack.arrays import fits_signed, laid_out, to_array
+from veriquant.deploy.pack.masked import used_widths
+from veriquant.deploy.pack.masked_planes import write_masked
 from veriquant.deploy.pack.parts import Parts
 from veriquant.deploy.pack.storage import store
 from veriquant.onnxgraph.graph import Array
@@ -22,13 +24,19 @@ def write_weight(parts: Parts, codes: Codes, transposed: bool) -> str:
 
     `transposed`: the kernel wants (inputs, outputs) where `codes` are (outputs, inputs).
     """
-    if codes.levels is not None:
+    if codes.levels is not None and codes.widths is None:
         return _write_codebook(parts, codes, transposed)
     return parts.add("Mul", [write_codes(parts, codes, transposed), _scale(parts, codes, transposed)], "weight")
 
 
 def write_codes(parts: Parts, codes: Codes, transposed: bool) -> str:
-    """Write the integers that `whole` codes stand for as float, code − zero point or levels[code]; return their name."""
+    """Write the integers that `whole` codes stand for, code − zero point or levels[code], as float; return the name."""
+    if codes.widths is not None:
+        rows = (laid_out(to_array(each), transposed) for each in (codes.widths, codes.own_codes()))
+        widths, own = (np.ascontiguousarray(each) for each in rows)
+        span = int(to_array(codes.levels).max())
+        levels = {width: (2 * span // (2**width - 1), -span) for width in used_widths(widths)}
+        return write_masked(parts, widths, own, levels)
     if codes.levels is not None:
         index = store(parts, laid_out(to_array(codes.values), transposed), codes.bits, TensorProto.INT32)
         return parts.add("Gather", [parts.constant(to_array(codes.levels), "levels"), index], "integers")

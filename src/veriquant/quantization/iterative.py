@@ -1,0 +1,186 @@
+"""`iterative`: weights of 8, 4 and 2 bits side by side, fewer in every iteration, by the magnitude of each weight.
+
+Kolf et al., sections 3.3 and 4.5, with DoReFa weights and PACT activations; label-free where the source has labels.
+Weights of 8 bits are trained first (W₀). Each further iteration begins from W₀ again, with half of those weights that
+are wider than 2 bits, the least of them, at half the width; in the last all have 2 bits.
+
+The weights of a pretrained network have batch normalisation folded in, so that the range differs from channel to
+channel. Each channel is therefore brought to the same range, and its levels multiplied by a scale that is learned.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from veriquant.allocation.magnitude import ITERATIONS, LEAST, SHARE, START, MaskState
+from veriquant.data.calibration import Calibration
+from veriquant.networks.network import Network
+from veriquant.quantization.label_free import bench_and_batches, learn_from_teacher
+from veriquant.quantization.method import METHODS, Method, Quantized, Target
+from veriquant.quantization.simulated import Bench
+from veriquant.quantization.trained_settings import TrainedSettings
+from veriquant.schemes import AffineQuantizer, Quantizer
+from veriquant.schemes.dorefa import DorefaQuantizer
+from veriquant.schemes.pact import PactQuantizer
+from veriquant.simulation.precision import Precision
+from veriquant.simulation.trainable import Trainable
+from veriquant.training.loader import Batches
+
+#: The latent weights of a channel begin in [−1, 1], where tanh is bent and not yet flat.
+_REACH = 1.0
+
+
+class IterativeSettings(TrainedSettings):
+    """The source's settings: `iterations`, the `share` of weights that is halved after each, `activation_bits`.
+
+    `epochs` is the length of each iteration, `first_epochs` that of the first, which trains W₀. The run stops after the
+    first iteration whose average width is at most `until` bits.
+    """
+
+    target: str = "wide"
+    iterations: int = Field(default=ITERATIONS, ge=1)
+    share: float = Field(default=SHARE, gt=0, le=1)
+    until: float = Field(default=float(LEAST), ge=LEAST, le=START)
+    activation_bits: int = Field(default=8, ge=2, le=8)
+    epochs: int = Field(default=3, ge=1)
+    first_epochs: int = Field(default=3, ge=1)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What an iteration came to."""
+
+    state: MaskState
+    sqnr: float
+    how: str
+
+
+def _run(network: Network, settings: IterativeSettings, calibration: Calibration | None, target: Target) -> Quantized:
+    assert calibration is not None
+    bench, batches = bench_and_batches(network, settings, calibration)
+    student = _student(bench, settings)
+    kinds = _kinds(student)
+    stages = _iterate(bench, student, batches, settings, network, calibration)
+    last = stages[-1].state
+    widths = dict.fromkeys(bench.simulation.groups, Precision(_stored_bits(student), settings.activation_bits))
+    plan = bench.plan(widths).model_copy(
+        update={"note": {"trained": "iterative magnitude mask", "average_bits": round(last.average, 4)}}
+    )
+    content = bench.file(plan)
+    parameters = sum(each.numel() for each in last.widths.values())
+    bench.notes += [
+        f"DoReFa weights, levels and ranges per output channel; PACT activations of {settings.activation_bits} bits, "
+        f"{kinds}; {len(stages)} iterations, each from the 8-bit weights of the first",
+        *(f"iteration {each.state.iteration}: {_told(each, parameters)}" for each in stages),
+        bench.agreement(content, plan),
+    ]
+    averages = last.by_layer()
+    layers = [
+        layer.model_copy(update={"weight_bits": math.ceil(averages[layer.name])}) if layer.name in averages else layer
+        for layer in bench.layers(plan)
+    ]
+    return Quantized(content, layers, bench.notes, plan=plan)
+
+
+def _iterate(
+    bench: Bench,
+    student: Trainable,
+    batches: Batches,
+    settings: IterativeSettings,
+    network: Network,
+    calibration: Calibration,
+) -> list[Stage]:
+    """Train all iterations, each kept in a folder of its own, so that a run that was cut off goes on in the last."""
+    recipe = {"network": network.digest, "method": "iterative", "images": calibration.digest, **_decisive(settings)}
+    state = MaskState.first({name: weight for name, (weight, _) in student.quantized().items()})
+    stages: list[Stage] = []
+    first: dict[str, Tensor] = {}
+    while True:
+        _give_widths(student, state)
+        length = settings.first_epochs if state.iteration == 1 else settings.epochs
+        own = settings.model_copy(update={"epochs": length})
+        how = learn_from_teacher(bench, student, batches, own, {**recipe, "iteration": state.iteration})
+        stages.append(Stage(state, _measured(bench, student, settings), how))
+        if not first:
+            first = {name: value.clone() for name, value in student.state_dict().items()}
+        if state.average <= settings.until or state.iteration == settings.iterations:
+            return stages
+        magnitudes = {name: weight.detach() for name, (weight, _) in student.quantized().items()}
+        state = state.next(magnitudes, share=settings.share, iterations=settings.iterations)
+        student.load_state_dict(first)
+
+
+def _student(bench: Bench, settings: IterativeSettings) -> Trainable:
+    simulation = bench.simulation
+    change = bench.fitted.change(dict.fromkeys(simulation.groups, Precision(START, settings.activation_bits)))
+    weights: dict[str, Quantizer] = {}
+    latent = {}
+    for name in change.weights:
+        weight = simulation.weighted(name).weight.detach()
+        scale = weight.flatten(1).abs().amax(dim=1)
+        scale = torch.where(scale > 0, scale, 1.0)
+        share = weight / scale.reshape(-1, *[1] * (weight.ndim - 1))
+        latent[name] = torch.atanh(share * math.tanh(_REACH))
+        widths = torch.full_like(weight, START, dtype=torch.uint8)
+        weights[name] = DorefaQuantizer(widths, scale, normalised="channel")
+    activations = {tensor: _clipping(levels) for tensor, levels in change.activations.items()}
+    return Trainable(simulation, weights, activations, latent)
+
+
+def _clipping(fitted: Quantizer) -> PactQuantizer:
+    """Return PACT over the range that calibration found."""
+    assert isinstance(fitted, AffineQuantizer)
+    low = float(-fitted.zero_point * fitted.scale)
+    return PactQuantizer.over(low, low + float(fitted.scale) * (2**fitted.bits - 1), fitted.bits)
+
+
+def _give_widths(student: Trainable, state: MaskState) -> None:
+    for name, (_, quantizer) in student.quantized().items():
+        assert isinstance(quantizer, DorefaQuantizer)
+        quantizer.set_widths(state.widths[name])
+
+
+def _stored_bits(student: Trainable) -> int:
+    """Return the bits of a code that tells all levels of the mixture apart."""
+    return max(quantizer.bits for _, quantizer in student.quantized().values())
+
+
+def _measured(bench: Bench, student: Trainable, settings: IterativeSettings) -> float:
+    student.settle(bench.fitted)
+    widths = dict.fromkeys(bench.simulation.groups, Precision(_stored_bits(student), settings.activation_bits))
+    return bench.noise_under(bench.fitted.change(widths, codes=True))[1]
+
+
+def _kinds(student: Trainable) -> str:
+    kinds = [q.kind for q in student.activation_quantizers if isinstance(q, PactQuantizer)]
+    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+
+
+def _told(stage: Stage, parameters: int) -> str:
+    average = stage.state.average
+    return (
+        f"{average:.2f} bits a weight, nominal {parameters * average / 8e6:.3f} MB of weights, {stage.sqnr:.1f} dB; "
+        f"{stage.how}"
+    )
+
+
+def _decisive(settings: IterativeSettings) -> dict[str, object]:
+    return settings.model_dump(mode="json", exclude={"workers", "accelerator", "until"})
+
+
+METHODS.add(
+    "iterative",
+    Method(
+        "iterative",
+        "8, 4 and 2 bits weight by weight, fewer in every iteration, trained label-free on any images",
+        IterativeSettings,
+        _run,
+        lambda settings: settings.train_images + settings.check_images,
+        plans=True,
+    ),
+)

@@ -1,0 +1,96 @@
+"""Label-free training through the recipes: what comes out is a file, better than calibration alone, and resumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_world import tiny_network
+
+from veriquant.data.calibration import Calibration, load_calibration
+from veriquant.deploy.sessions import embeddings_of
+from veriquant.errors import VeriQuantError
+from veriquant.networks import Network, load_network
+from veriquant.quantization import Quantized, Target
+from veriquant.recipes import load_recipe
+
+FEW = {"images": 8, "check_images": 6, "train_images": 40, "batch_size": 8}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("VERIQUANT_CACHE", str(tmp_path / "cache"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    return load_network(tiny_network(tmp_path_factory.mktemp("net") / "tiny.onnx"))
+
+
+@pytest.fixture(scope="module")
+def photos(world: Path) -> Calibration:
+    return load_calibration(world / "photos", 46)
+
+
+def made(recipe: str, network: Network, photos: Calibration, **settings: object) -> Quantized:
+    return load_recipe(recipe, overrides={**FEW, **settings}).apply(network, photos, Target())
+
+
+def test_training_beats_calibration_on_images_it_never_saw(network: Network, photos: Calibration) -> None:
+    found = made("qat-w2a8", network, photos, epochs=8, lr=3e-3)
+    before, after = (float(part.split(" dB")[0].split()[-1]) for part in _training_note(found).split("before training"))
+    assert after > before
+    assert len(found.onnx) < len(network.onnx)
+    assert {group.weight_bits for group in found.plan.groups.values() if group.weight_bits} == {2}
+
+
+def test_observed_ranges_are_frozen_and_packed(network: Network, photos: Calibration) -> None:
+    found = made("qat-w4a8", network, photos, precision="W8A8", epochs=5, levels="observed", weight_scheme="asymmetric")
+    after = float(_training_note(found).split("before training, ")[1].split(" dB")[0])
+    assert after > 20
+    assert "observed" in found.plan.note["trained"]
+
+
+def _training_note(found: Quantized) -> str:
+    return next(note for note in found.notes if "before training" in note)
+
+
+def test_the_file_is_the_network_that_was_trained(network: Network, photos: Calibration, tmp_path: Path) -> None:
+    found = made("qat-w4a8", network, photos, epochs=2)
+    agreement = next(note for note in found.notes if "cosine to the simulation" in note)
+    assert float(agreement.split("least ")[1].split(")")[0]) > 0.9999
+    again = made("qat-w4a8", network, photos, epochs=2)
+    assert again.onnx == found.onnx
+
+
+def test_iterations_go_down_to_two_bits_and_any_of_them_resumes(network: Network, photos: Calibration) -> None:
+    settings = {"iterations": 4, "epochs": 1, "first_epochs": 2}
+    found = made("iterative-2bit", network, photos, **settings)
+    told = [note for note in found.notes if note.startswith("iteration ")]
+    averages = [float(note.split(": ")[1].split(" bits")[0]) for note in told]
+    assert averages == [8.0, 6.0, pytest.approx(5.0, abs=0.75), 2.0]
+    half = made("iterative-2bit", network, photos, **settings, until=6.0)
+    assert [note.split(";")[0] for note in half.notes if note.startswith("iteration ")] == [
+        note.split(";")[0] for note in told[:2]
+    ]
+    assert len(found.onnx) < len(half.onnx) < len(network.onnx)
+
+
+def test_a_mixture_in_a_stock_runtime_is_what_was_simulated(network: Network, photos: Calibration) -> None:
+    found = made("iterative-2bit", network, photos, iterations=12, until=4.9, epochs=1, first_epochs=1)
+    agreement = next(note for note in found.notes if "cosine to the simulation" in note)
+    assert float(agreement.split("least ")[1].split(")")[0]) > 0.9999
+    images = np.random.default_rng(0).uniform(-1, 1, network.spec.batch_shape(2)).astype(np.float32)
+    assert embeddings_of(found.onnx, images).shape == (2, network.dim)
+
+
+def test_too_few_images_are_told_in_one_line(network: Network, photos: Calibration, world: Path) -> None:
+    with pytest.raises(VeriQuantError, match="fewer than one batch") as caught:
+        made("qat-w4a8", network, load_calibration(world / "photos", 6))
+    assert "\n" not in str(caught.value)
