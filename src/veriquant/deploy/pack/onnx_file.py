@@ -10,9 +10,10 @@ import numpy.typing as npt
 from onnx import NodeProto, version_converter
 from torch import Tensor
 
-from veriquant.deploy.pack.activations import hold_in_float, write_activations
+from veriquant.deploy.pack.activations import write_activations
 from veriquant.deploy.pack.arrays import to_array
 from veriquant.deploy.pack.compact import shorten_names, store_halves
+from veriquant.deploy.pack.float_islands import hold_in_float
 from veriquant.deploy.pack.integer import write_bias, write_integer_weight
 from veriquant.deploy.pack.kernels import IntegerKernel, integer_kernels, levels_read
 from veriquant.deploy.pack.levels import ActivationLevels, PackedWeight
