@@ -77,7 +77,7 @@ def quantize(
     from veriquant.networks.onnx_file import network_of_onnx
     from veriquant.quantization import METHODS, Target
     from veriquant.recipes import load_recipe
-    from veriquant.study.run import calibration_set
+    from veriquant.study.inputs import calibration_set
 
     overrides = parse_settings(set_ or [])
     follows = plan is not None and recipe is None

@@ -59,7 +59,7 @@ def sensitivity(
     from veriquant.networks import load_network
     from veriquant.quantization.simulated import on_the_bench
     from veriquant.recipes import Recipe
-    from veriquant.study.run import calibration_set
+    from veriquant.study.inputs import calibration_set
 
     for path in (out, front):
         if path is not None:
