@@ -97,6 +97,14 @@ def test_sensitivity_prints_and_writes_the_list(cli: Cli, world: Path, tmp_path:
     assert load_list(tmp_path / "list.json") == found
 
 
+def test_sensitivity_takes_candidates_and_refuses_what_it_has_no_use_for(cli: Cli, world: Path, tmp_path: Path) -> None:
+    base = ["sensitivity", world / "tiny.onnx", "-c", world / "photos", "--images", 4, "-o", tmp_path / "few.json"]
+    code, _, err = cli(*base, "--set", 'candidates=["W8A8", "W6A8"]', "--target", "wide")
+    assert code == 0, err
+    assert {entry.precision for entry in load_list(tmp_path / "few.json").entries} == {"W8A8", "W6A8"}
+    assert "--set budget" in complaint(cli(*base, "--set", "budget=bops=0.5"))
+
+
 def test_sensitivity_knows_every_target(cli: Cli, world: Path) -> None:
     code, out, err = cli("sensitivity", world / "tiny.onnx", "-c", world / "photos", "--images", 4, "--target", "wide")
     assert code == 0, err
