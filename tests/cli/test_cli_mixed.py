@@ -15,6 +15,8 @@ from small_world import DIM, tiny_network
 
 from veriquant.allocation.sensitivity import load_list
 from veriquant.cli.main import main
+from veriquant.deploy.pack import load_module
+from veriquant.deploy.sessions import embeddings_of
 from veriquant.networks import load_network
 from veriquant.simulation import load_plan
 
@@ -67,6 +69,20 @@ def plan(cli: Cli, world: Path, tmp_path: Path) -> Path:
     code, _, err = cli(*mixed(world, tmp_path / "mixed.onnx", "--budget", "bops=0.5", "--plan", tmp_path / "plan.json"))
     assert code == 0, err
     return tmp_path / "plan.json"
+
+
+def test_a_plan_becomes_a_pack_for_pytorch(cli: Cli, world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mixed.safetensors"
+    code, _, err = cli(*mixed(world, out, "--budget", "bops=0.3"))
+    assert code == 0, err
+    network = load_network(world / "tiny.onnx")
+    images = torch.rand(network.spec.batch_shape(3), generator=torch.Generator().manual_seed(0))
+    module = load_module(out)
+    found, full = module(images), torch.from_numpy(embeddings_of(network.onnx, images.numpy()))
+    assert found.shape == (3, DIM)
+    assert torch.cosine_similarity(found, full).min() > 0.9
+    other = ["quantize", world / "tiny.onnx", "-r", "int8-static", "-c", world / "photos"]
+    assert "onnx" in complaint(cli(*other, "-o", tmp_path / "other.safetensors")).lower()
 
 
 # --------------------------------------------------------------------------------------------------------- sensitivity

@@ -55,7 +55,14 @@ def _run(network: Network, settings: MixedSettings, calibration: Calibration | N
     plan = plan.model_copy(update={"note": provenance(allocation)})
     bench.notes += [*notes_on(allocation, chosen), bench.agreement(content, plan)]
     noise = {e.group: e.noise for e in found.entries if e.precision == str(chosen.assignment[e.group])}
-    return Quantized(content, bench.layers(plan, noise), bench.notes, plan=plan, allocation=allocation)
+    return Quantized(
+        content,
+        bench.layers(plan, noise),
+        bench.notes,
+        plan=plan,
+        allocation=allocation,
+        save_pack=bench.pack_saver(plan),
+    )
 
 
 def _sensitivity(bench: Bench, settings: MixedSettings, target: Target) -> SensitivityList:

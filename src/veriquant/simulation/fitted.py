@@ -87,6 +87,14 @@ class Fitted:
             self._weights[key] = RoundedWeight(quantizer, like(rounded, weight), None if bias is None else halves(bias))
         return self._weights[key]
 
+    def hold_weight(self, operation: str, rounded: RoundedWeight, scheme: str | None = None) -> None:
+        """Take a weight that was rounded elsewhere for this operation, at its quantizer's width."""
+        self._weights[operation, rounded.quantizer.bits, scheme or self.weight_scheme] = rounded
+
+    def hold_activation(self, tensor: str, quantizer: Quantizer) -> None:
+        """Take a quantizer that was fitted elsewhere for this tensor, at its width."""
+        self._activations[tensor, quantizer.bits] = quantizer
+
     def prepare(self, candidates: Mapping[str, Sequence[Precision]]) -> None:
         """Fit and round everything that these candidates of the groups need, before somebody waits for it."""
         wanted = [(name, each) for name, widths in candidates.items() for each in widths]
