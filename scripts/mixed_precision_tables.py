@@ -36,7 +36,8 @@ from veriquant.evaluation.judge import Judge
 from veriquant.files import write_json
 from veriquant.metrics import Options, differences, verify
 from veriquant.networks import Network, load_network
-from veriquant.quantization.mixed import MixedSettings, best_within
+from veriquant.quantization.mixed_search import best_within
+from veriquant.quantization.mixed_settings import MixedSettings
 from veriquant.quantization.simulated import Bench, on_the_bench
 from veriquant.simulation import Precision
 from veriquant.simulation.steps import Change

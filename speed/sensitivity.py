@@ -5,7 +5,9 @@ samples, candidates, quantizers and threads; the order of the two lists is compa
 runs in a process of its own where an interpreter is named that has it; it finds its own groups, so seconds an entry are
 compared too.
 
-    python speed/sensitivity.py NETWORK.onnx SAMPLES_DIR [--images 64] [--aimet-python PYTHON]
+    python speed/sensitivity.py NETWORK.onnx SAMPLES_DIR [--images 64] [--rounds 3] [--aimet-python PYTHON]
+
+Rounds take turns, so that what else the machine does meets both.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import onnx
@@ -41,6 +44,7 @@ def main() -> None:
     parser.add_argument("network")
     parser.add_argument("samples")
     parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--aimet-python", help="an interpreter that has aimet-onnx")
     options = parser.parse_args()
@@ -61,17 +65,25 @@ def main() -> None:
         f"{network.name}: {len(simulation.groups)} groups, {count} entries, {len(images)} images, "
         f"{options.threads} threads"
     )
-    start = time.perf_counter()
-    found = measure(fitted, as_images(images), candidates, threads=options.threads)
-    ours_seconds = time.perf_counter() - start
-    ours = {(e.group, Precision.parse(e.precision)): e.sqnr for e in found.entries}
-    plain, plain_seconds = plainly(fitted, images, candidates)
-    agreement = kendall_tau(ours, plain)
-    print(f"veriquant       {ours_seconds:8.1f} s  {ours_seconds / count * 1e3:7.1f} ms an entry")
-    print(f"plain           {plain_seconds:8.1f} s  {plain_seconds / count * 1e3:7.1f} ms an entry")
-    print(f"plain / veriquant: {plain_seconds / ours_seconds:.2f}; Kendall's tau of the two lists: {agreement.tau:.4f}")
+    ours_seconds, plain_seconds, ratios = [], [], []
+    for _ in range(options.rounds):
+        start = time.perf_counter()
+        found = measure(fitted, as_images(images), candidates, threads=options.threads)
+        ours_seconds.append(time.perf_counter() - start)
+        ours = {(e.group, Precision.parse(e.precision)): e.sqnr for e in found.entries}
+        plain, seconds = plainly(fitted, images, candidates)
+        plain_seconds.append(seconds)
+        ratios.append(seconds / ours_seconds[-1])
+        agreement = kendall_tau(ours, plain)
+        each, beside = ours_seconds[-1] / count * 1e3, seconds / count * 1e3
+        print(
+            f"veriquant {ours_seconds[-1]:.1f} s ({each:.0f} ms an entry), plain {seconds:.1f} s ({beside:.0f} ms), "
+            f"ratio {ratios[-1]:.2f}; Kendall's tau of the lists {agreement.tau:.4f}",
+            flush=True,
+        )
+    print(f"plain / veriquant: median {median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
     if options.aimet_python:
-        against_aimet(options.aimet_python, network, images, options.threads, ours_seconds, count)
+        against_aimet(options.aimet_python, network, images, options.threads, median(ours_seconds), count)
 
 
 def plainly(
@@ -99,11 +111,10 @@ def against_aimet(
         model, samples, out = (str(Path(folder) / name) for name in ("network.onnx", "samples.npy", "out.json"))
         onnx.save(onnx.load_from_string(network.onnx), model)
         np.save(samples, images)
-        subprocess.run(
-            [python, str(Path(__file__).with_name("aimet_phase1.py")), model, samples, str(threads), out],
-            check=True,
-            capture_output=True,
-        )
+        command = [python, str(Path(__file__).with_name("aimet_phase1.py")), model, samples, str(threads), out]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
         result = json.loads(Path(out).read_text(encoding="utf-8"))
     theirs, entries = result["seconds"], len(result["entries"])
     print(f"aimet-onnx      {theirs:8.1f} s  {theirs / entries * 1e3:7.1f} ms an entry ({result['groups']} groups)")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from veriquant.benchmarks import Benchmark, load_benchmark
     from veriquant.deploy.embedder import Embedder
+    from veriquant.deploy.pack import load_module
     from veriquant.deploy.runtimes import open_embedder
     from veriquant.errors import VeriQuantError
     from veriquant.evaluation import evaluate
@@ -37,6 +38,7 @@ _HOME = {
     "VeriQuantError": "veriquant.errors",
     "evaluate": "veriquant.evaluation",
     "load_benchmark": "veriquant.benchmarks",
+    "load_module": "veriquant.deploy.pack",
     "load_network": "veriquant.networks",
     "load_recipe": "veriquant.recipes",
     "open_embedder": "veriquant.deploy.runtimes",
@@ -54,6 +56,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "load_benchmark",
+    "load_module",
     "load_network",
     "load_recipe",
     "open_embedder",

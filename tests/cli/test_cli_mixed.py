@@ -15,6 +15,8 @@ from small_world import DIM, tiny_network
 
 from veriquant.allocation.sensitivity import load_list
 from veriquant.cli.main import main
+from veriquant.deploy.pack import load_module
+from veriquant.deploy.sessions import embeddings_of
 from veriquant.networks import load_network
 from veriquant.simulation import load_plan
 
@@ -69,6 +71,20 @@ def plan(cli: Cli, world: Path, tmp_path: Path) -> Path:
     return tmp_path / "plan.json"
 
 
+def test_a_plan_becomes_a_pack_for_pytorch(cli: Cli, world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mixed.safetensors"
+    code, _, err = cli(*mixed(world, out, "--budget", "bops=0.3"))
+    assert code == 0, err
+    network = load_network(world / "tiny.onnx")
+    images = torch.rand(network.spec.batch_shape(3), generator=torch.Generator().manual_seed(0))
+    module = load_module(out)
+    found, full = module(images), torch.from_numpy(embeddings_of(network.onnx, images.numpy()))
+    assert found.shape == (3, DIM)
+    assert torch.cosine_similarity(found, full).min() > 0.9
+    other = ["quantize", world / "tiny.onnx", "-r", "int8-static", "-c", world / "photos"]
+    assert "onnx" in complaint(cli(*other, "-o", tmp_path / "other.safetensors")).lower()
+
+
 # --------------------------------------------------------------------------------------------------------- sensitivity
 
 
@@ -95,6 +111,14 @@ def test_sensitivity_prints_and_writes_the_list(cli: Cli, world: Path, tmp_path:
     # Again: from the cache, the very same list.
     assert cli(*arguments)[0] == 0
     assert load_list(tmp_path / "list.json") == found
+
+
+def test_sensitivity_takes_candidates_and_refuses_what_it_has_no_use_for(cli: Cli, world: Path, tmp_path: Path) -> None:
+    base = ["sensitivity", world / "tiny.onnx", "-c", world / "photos", "--images", 4, "-o", tmp_path / "few.json"]
+    code, _, err = cli(*base, "--set", 'candidates=["W8A8", "W6A8"]', "--target", "wide")
+    assert code == 0, err
+    assert {entry.precision for entry in load_list(tmp_path / "few.json").entries} == {"W8A8", "W6A8"}
+    assert "--set budget" in complaint(cli(*base, "--set", "budget=bops=0.5"))
 
 
 def test_sensitivity_knows_every_target(cli: Cli, world: Path) -> None:

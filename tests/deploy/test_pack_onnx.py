@@ -27,10 +27,10 @@ from packed_network import (
     symmetric,
     weights,
 )
+from packed_parts import file_parts
 
 from veriquant.deploy.pack import ActivationLevels, PackedWeight, pack_onnx
 from veriquant.deploy.pack.integer import bias_codes, integer_weight
-from veriquant.deploy.pack.size import file_parts, nominal_bytes
 from veriquant.onnxgraph.graph import Graph
 from veriquant.schemes.codes import Codes
 
@@ -279,10 +279,6 @@ def test_operations_keep_their_names_and_the_graph_given_is_not_changed() -> Non
     assert {node.name for node in graph.nodes} <= {node.name for node in model.graph.node}
     assert {node.name.partition("::")[0] for node in model.graph.node} <= {n.name for n in graph.nodes} | set(TENSORS)
     assert graph.to_bytes() == before
-
-
-def test_nominal_size_counts_parameters_by_their_bits() -> None:
-    assert nominal_bytes([(100, 4), (10, 8), (8, 1.5)], others=3) == 50 + 10 + 1.5 + 12
 
 
 def _bias_on_steps(graph: Graph, packed: dict[str, PackedWeight], quantized: dict[str, ActivationLevels]) -> Graph:

@@ -19,9 +19,9 @@ from hand_made import (
     pixels,
     residual_concat,
 )
+from packed_parts import file_parts
 
 from veriquant.deploy.pack import pack_planned
-from veriquant.deploy.pack.size import file_parts
 from veriquant.errors import VeriQuantError
 from veriquant.schemes import SCHEMES
 from veriquant.simulation import Fitted, Precision

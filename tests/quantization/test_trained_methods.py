@@ -10,6 +10,7 @@ import torch
 from small_world import tiny_network
 
 from veriquant.data.calibration import Calibration, load_calibration
+from veriquant.deploy.pack import load_module
 from veriquant.deploy.sessions import embeddings_of
 from veriquant.errors import VeriQuantError
 from veriquant.networks import Network, load_network
@@ -82,12 +83,17 @@ def test_iterations_go_down_to_two_bits_and_any_of_them_resumes(network: Network
     assert len(found.onnx) < len(half.onnx) < len(network.onnx)
 
 
-def test_a_mixture_in_a_stock_runtime_is_what_was_simulated(network: Network, photos: Calibration) -> None:
+def test_a_mixture_in_a_stock_runtime_is_what_was_simulated(
+    network: Network, photos: Calibration, tmp_path: Path
+) -> None:
     found = made("iterative-2bit", network, photos, iterations=12, until=4.9, epochs=1, first_epochs=1)
     agreement = next(note for note in found.notes if "cosine to the simulation" in note)
     assert float(agreement.split("least ")[1].split(")")[0]) > 0.9999
     images = np.random.default_rng(0).uniform(-1, 1, network.spec.batch_shape(2)).astype(np.float32)
-    assert embeddings_of(found.onnx, images).shape == (2, network.dim)
+    embeddings = embeddings_of(found.onnx, images)
+    found.save_pack(tmp_path / "net.safetensors")
+    loaded = load_module(tmp_path / "net.safetensors")(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(loaded, embeddings, rtol=1e-5, atol=1e-5 * np.abs(embeddings).max())
 
 
 def test_too_few_images_are_told_in_one_line(network: Network, photos: Calibration, world: Path) -> None:

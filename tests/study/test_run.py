@@ -180,7 +180,7 @@ def test_a_failure_keeps_what_was_done(world, tmp_path, monkeypatch):
         raise VeriQuantError("the clock has stopped")
 
     with monkeypatch.context() as patch:
-        patch.setattr("veriquant.study.run.measure_latency", fails)
+        patch.setattr("veriquant.study.timing.measure_latency", fails)
         with pytest.raises(VeriQuantError, match=r"the clock has stopped.*what is done so far is kept") as caught:
             run(world, tmp_path, "[int8-dynamic]")
         assert "tiny · latency" in str(caught.value)
@@ -207,15 +207,15 @@ def test_every_shipped_recipe_runs_in_a_study(world, tmp_path, recipe):
 
 SLOW = """
 import sys, time
-import veriquant.evaluation.embedding as embedding
-import veriquant.study.run as run
-run.BLOCK = 8                        # several blocks, so that a kill falls among them
-true_embed = run.embed
+import veriquant.study.embeddings as embeddings
+from veriquant.study import run_study
+embeddings.BLOCK = 8                        # several blocks, so that a kill falls among them
+true_embed = embeddings.embed
 def slow(*args, **kwargs):
     time.sleep(float(sys.argv[3]))
     return true_embed(*args, **kwargs)
-run.embed = slow
-run.run_study(sys.argv[1], out=sys.argv[2])
+embeddings.embed = slow
+run_study(sys.argv[1], out=sys.argv[2])
 """
 
 

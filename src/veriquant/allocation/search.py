@@ -92,63 +92,55 @@ class _Curve:
         return min(each for each in self.scores if each > position and not self.known_to_meet(each))
 
 
-def sequential(
-    last: int,
-    score: Callable[[int], float],
-    target: float,
-    *,
-    higher_is_better: bool = True,
-    on_progress: Progress | None = None,
-    tolerance: float = 1e-3,
-) -> Found:
-    """Go on one flip at a time and return the last position before the first violation (Algorithm 1).
+_Walked = Callable[["_Curve", int], int | None]
+"""From a curve and its last position to the farthest position that meets the target, None where none does."""
 
-    Evaluates every position up to there; looks no farther. Arguments as `Search`.
-    """
-    curve = _Curve(score, target, 1.0 if higher_is_better else -1.0, on_progress)
+
+def _search(walked: _Walked) -> Search:
+    """Return the search that goes along the curve as `walked` does."""
+
+    def search(
+        last: int,
+        score: Callable[[int], float],
+        target: float,
+        *,
+        higher_is_better: bool = True,
+        on_progress: Progress | None = None,
+        tolerance: float = 1e-3,
+    ) -> Found:
+        curve = _Curve(score, target, 1.0 if higher_is_better else -1.0, on_progress)
+        return _found(curve, walked(curve, last), last, tolerance)
+
+    return search
+
+
+def _sequential(curve: _Curve, last: int) -> int | None:
+    """Go on one flip at a time to the last position before the first violation (Algorithm 1); look no farther."""
     position = 0
     while position <= last and curve.meets(position):
         position += 1
-    return _found(curve, position - 1 if position else None, last, tolerance)
+    return position - 1 if position else None
 
 
-def binary(
-    last: int,
-    score: Callable[[int], float],
-    target: float,
-    *,
-    higher_is_better: bool = True,
-    on_progress: Progress | None = None,
-    tolerance: float = 1e-3,
-) -> Found:
+def _binary(curve: _Curve, last: int) -> int | None:
     """Halve the stretch between a position that meets the target and one that misses it: 3 + log2(last) evaluations.
 
-    The answer is then checked against the position behind its miss (see `_verified`). Arguments as `Search`.
+    The answer is then checked against the position behind its miss (see `_verified`).
     """
-    curve = _Curve(score, target, 1.0 if higher_is_better else -1.0, on_progress)
-    return _found(curve, _farthest(curve, last, _bisect), last, tolerance)
+    return _farthest(curve, last, _bisect)
 
 
-def binary_interpolation(
-    last: int,
-    score: Callable[[int], float],
-    target: float,
-    *,
-    higher_is_better: bool = True,
-    on_progress: Progress | None = None,
-    tolerance: float = 1e-3,
-) -> Found:
+def _binary_interpolation(curve: _Curve, last: int) -> int | None:
     """Halve twice, then guess where the straight line between the two ends crosses the target (Pandey et al., Fig. 1).
 
-    Never takes more than `SLACK` evaluations more than `binary` does at worst. Arguments as `Search`.
+    Never takes more than `SLACK` evaluations more than `_binary` does at worst.
     """
-    curve = _Curve(score, target, 1.0 if higher_is_better else -1.0, on_progress)
-    return _found(curve, _farthest(curve, last, _bisect_then_interpolate), last, tolerance)
+    return _farthest(curve, last, _bisect_then_interpolate)
 
 
-SEARCHES.add("sequential", sequential)
-SEARCHES.add("binary", binary)
-SEARCHES.add("binary+interpolation", binary_interpolation)
+SEARCHES.add("sequential", _search(_sequential))
+SEARCHES.add("binary", _search(_binary))
+SEARCHES.add("binary+interpolation", _search(_binary_interpolation))
 
 _Narrow = Callable[[_Curve, int, int], int]
 """From a position that meets the target and a later one that misses it to one that meets it just before a miss."""

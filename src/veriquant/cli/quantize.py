@@ -19,7 +19,12 @@ _SHOWN = 12
 @app.command(short_help="Make a smaller network with a recipe.")
 def quantize(
     network: Annotated[str, typer.Argument(help="An .onnx file, FAMILY:CHECKPOINT or a registered name.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.onnx", help="The file to write.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="OUT.onnx", help="The file to write; OUT.safetensors: for PyTorch (load_module)."
+        ),
+    ],
     recipe: Annotated[
         str | None,
         typer.Option("--recipe", "-r", help="A name that `veriquant recipes` lists, or a .yaml file; by default int8."),
@@ -82,7 +87,7 @@ def quantize(
     from veriquant.networks.onnx_file import network_of_onnx
     from veriquant.quantization import METHODS, Target
     from veriquant.recipes import load_recipe
-    from veriquant.study.run import calibration_set
+    from veriquant.study.inputs import calibration_set
 
     calibration, count = _images(calibration, images)
     overrides = parse_settings(set_ or [])
@@ -110,6 +115,12 @@ def quantize(
     if loaded.path is not None and out.exists() and out.samefile(loaded.path):
         raise VeriQuantError(f"{out} is the network itself and is not overwritten: give another name (-o)")
     check_writable(out)
+    for_torch = out.suffix == ".safetensors"
+    if for_torch and not METHODS.get(chosen.method).plans:
+        raise VeriQuantError(
+            f"recipe {chosen.name!r} makes ONNX files alone: name one that ends in .onnx, or take a recipe that "
+            "simulates (fixed, mixed)"
+        )
     if runtime == "auto":
         choice = choose_runtime(loaded.onnx, loaded.spec, threads=threads)
         say(choice.sentence)
@@ -123,7 +134,11 @@ def quantize(
     judge = None if benchmark is None else Judge(load_benchmark(benchmark))
     made = chosen.apply(loaded, samples, Target(runtime, threads, judge))
     network_of_onnx(made.onnx, loaded.spec, name=out.stem, source=str(out))  # what is written runs
-    write_bytes(out, made.onnx)
+    if for_torch:
+        assert made.save_pack is not None
+        made.save_pack(out)
+    else:
+        write_bytes(out, made.onnx)
     before, after = len(loaded.onnx), out.stat().st_size
     say(f"{out}: {before / 1e6:.2f} MB → {after / 1e6:.2f} MB ({after / before:.1%} of the size)")
     _layers(made.layers)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from veriquant.quantization.simulated import Bench
 
 _SHOWN = 12
+#: Settings of `mixed` that a list has no use for: they choose from it, or have an option of their own here.
+_OF_PHASE_2 = ("budget", "search", "allocation", "metric", "check_images", "images", "sensitivity_images", "target")
 
 
 @app.command(short_help="Which layers are to blame: the harm of each quantizer group alone.")
@@ -55,21 +57,30 @@ def sensitivity(
     """  # noqa: D301
     from veriquant.allocation import measure, pose
     from veriquant.allocation.sensitivity import cache_folder
+    from veriquant.errors import VeriQuantError
     from veriquant.files import write_json
     from veriquant.networks import load_network
+    from veriquant.quantization.mixed_settings import MixedSettings
     from veriquant.quantization.simulated import on_the_bench
     from veriquant.recipes import Recipe
-    from veriquant.study.run import calibration_set
+    from veriquant.study.inputs import calibration_set
 
     for path in (out, front):
         if path is not None:
             check_writable(path)
+    asked = parse_settings(set_ or [])
+    if useless := [key for key in asked if key in _OF_PHASE_2]:
+        raise VeriQuantError(
+            f"--set {useless[0]}: a sensitivity list does not depend on it, or has an option for it; what can be set "
+            "are candidates, weight_scheme, activation_scheme, ranges, rounding, bias_correction and equalise"
+        )
     loaded = load_network(network, parse_input(input))
     given = {"target": target, "images": images, "check_images": 1, "sensitivity_images": images}
-    settings = Recipe(name="mixed", method="mixed", settings={**given, **parse_settings(set_ or [])}).resolved()
+    settings = Recipe(name="mixed", method="mixed", settings={**given, **asked}).resolved()
+    assert isinstance(settings, MixedSettings)
     samples = calibration_set(calibration, images + 1, seed)
     say(f"calibration: {samples.note}")
-    bench = on_the_bench(loaded, settings, samples)  # type: ignore[arg-type]
+    bench = on_the_bench(loaded, settings, samples, settings.table())
     found = measure(bench.fitted, bench.fit, cache=cache_folder(), recovery=bench.recovery)
     _print(found, bench)
     if out is not None:

@@ -148,6 +148,11 @@ def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
     return default
 
 
+def is_transposed(node: NodeProto) -> bool:
+    """Return whether the weight of a Conv, Gemm or MatMul is (inputs, outputs)."""
+    return node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0))
+
+
 def groups(node: NodeProto) -> int:
     """Return the number of groups of a convolution."""
     return int(attribute(node, "group", 1))

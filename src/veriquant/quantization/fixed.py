@@ -51,7 +51,7 @@ def _run(network: Network, settings: FixedSettings, calibration: Calibration | N
         f"weight, nominal {bench.costs.nominal_bytes(precisions) / 1e6:.3f} MB, on disk {len(content) / 1e6:.3f} MB"
     )
     bench.notes.append(bench.agreement(content, plan))
-    return Quantized(content, bench.layers(plan), bench.notes, plan=plan)
+    return Quantized(content, bench.layers(plan), bench.notes, plan=plan, save_pack=bench.pack_saver(plan))
 
 
 METHODS.add(

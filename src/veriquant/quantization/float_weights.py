@@ -9,7 +9,7 @@ import onnx
 import torch
 
 from veriquant.deploy.pack import PackedWeight, pack_onnx
-from veriquant.onnxgraph.graph import WEIGHTED, Graph, attribute
+from veriquant.onnxgraph.graph import WEIGHTED, Graph, is_transposed
 from veriquant.schemes import SCHEMES
 
 #: Smaller weights are not worth the operators that decode them.
@@ -27,7 +27,6 @@ def store_in_eight_bits(content: bytes, names: Collection[str]) -> bytes:
         weight = graph.weight(node) if node.op_type in WEIGHTED and node.name in names else None
         if weight is None or weight.dtype != np.float32 or weight.size < _SMALLEST:
             continue
-        transposed = node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0))
-        rows = torch.from_numpy((weight.T if transposed else weight).copy())
+        rows = torch.from_numpy((weight.T if is_transposed(node) else weight).copy())
         weights[node.name] = PackedWeight(SCHEMES.get("symmetric").fit_weight(rows, 8, "mse").codes(rows))
     return pack_onnx(graph, weights, {}) if weights else content

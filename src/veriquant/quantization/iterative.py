@@ -84,7 +84,7 @@ def _run(network: Network, settings: IterativeSettings, calibration: Calibration
         layer.model_copy(update={"weight_bits": math.ceil(averages[layer.name])}) if layer.name in averages else layer
         for layer in bench.layers(plan)
     ]
-    return Quantized(content, layers, bench.notes, plan=plan)
+    return Quantized(content, layers, bench.notes, plan=plan, save_pack=bench.pack_saver(plan))
 
 
 def _iterate(

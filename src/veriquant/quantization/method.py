@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -69,6 +70,8 @@ class Quantized:
     """The widths of each quantizer group, where the method simulates them."""
     allocation: Allocation | None = None
     """How they were chosen, where they were."""
+    save_pack: Callable[[Path], None] | None = field(default=None, repr=False)
+    """Writes the same as a safetensors file for PyTorch, where the method simulates: see `deploy.pack.load_module`."""
 
 
 Run = Callable[[Network, Any, "Calibration | None", Target], Quantized]

@@ -38,7 +38,7 @@ def _run(network: Network, settings: QatSettings, calibration: Calibration | Non
         f"nominal {bench.costs.nominal_bytes(widths) / 1e6:.3f} MB, on disk {len(content) / 1e6:.3f} MB",
         bench.agreement(content, plan),
     ]
-    return Quantized(content, bench.layers(plan), bench.notes, plan=plan)
+    return Quantized(content, bench.layers(plan), bench.notes, plan=plan, save_pack=bench.pack_saver(plan))
 
 
 def _student(bench: Bench, settings: QatSettings, widths: dict[str, Precision]) -> Trainable:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from veriquant.deploy.pack.float_islands import hold_in_float
 from veriquant.onnxgraph.graph import Graph
-from veriquant.quantization.float_islands import hold_in_float
 from veriquant.quantization.ranges import Range
 from veriquant.quantization.saturation import paired_scales
 
@@ -75,25 +75,25 @@ def insert_qdq(
         options |= {"OpTypesToExcludeOutputQuantization": ["Conv", "Gemm"], "QuantizeBias": False}
     if kernels.weight_levels == "paired":
         options["TensorQuantOverrides"] = paired_scales(graph, QuantType[kernels.weights], keep_float)
-    held, anchors = hold_in_float(graph, keep_float)
     with quiet_tool():
         quantizer = QDQQuantizer(
-            held.to_model(),
+            graph.to_model(),
             per_channel,
             kernels.weight_levels == "reduced",
             QuantType[kernels.weights],
             QuantType[kernels.activations],
             ranges,
             [],
-            sorted({*keep_float, *anchors}),
+            sorted(keep_float),
             quantizable_operations(),
             options,
         )
         quantizer.quantize_model()
         # The tool appends its nodes at the end; a file that the ONNX checker accepts has them in order.
         quantizer.model.topological_sort()
-    content: bytes = quantizer.model.model.SerializeToString()
-    return content
+    quantized = Graph(quantizer.model.model, own_names=True)
+    hold_in_float(quantized, keep_float)
+    return quantized.to_bytes()
 
 
 def quantizable_operations() -> list[str]:

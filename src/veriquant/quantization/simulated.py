@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,7 +17,7 @@ from torch import Tensor
 from veriquant.allocation.sensitivity import noise_ratios, sqnr_db
 from veriquant.checks import explain
 from veriquant.data.calibration import Calibration
-from veriquant.deploy.pack import pack_planned
+from veriquant.deploy.pack import pack_planned, save_module
 from veriquant.deploy.runtimes import open_embedder
 from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
@@ -129,6 +131,10 @@ class Bench:
     def file(self, plan: Plan) -> bytes:
         """Return the ONNX file of the network under a plan: weights in their own bits, its input specification."""
         return stamped(pack_planned(self.simulation, self.fitted, plan), self.network.spec)
+
+    def pack_saver(self, plan: Plan) -> Callable[[Path], None]:
+        """Return what writes the network under a plan as a safetensors file for PyTorch."""
+        return partial(save_module, simulation=self.simulation, fitted=self.fitted, plan=plan)
 
     def agreement(self, content: bytes, plan: Plan) -> str:
         """Say how the file's embeddings in ONNX Runtime compare with the simulated ones, over the check images."""

@@ -87,7 +87,8 @@ def _budget_cell(found: Allocation) -> Cell:
 def _fixed_cells(variant: Variant, network: NetworkStudy) -> tuple[Cell, ...]:
     none = Cell(numbers.NONE, tone="muted")
     bits = average_bits(variant.layers)
-    nominal = none if bits is None else Cell(numbers.megabytes(round(network.parameters * bits / 8)))
+    stored = sum(layer.parameters * (layer.weight_bits or 0) for layer in variant.layers) / 8
+    nominal = Cell(numbers.megabytes(round(stored))) if stored else none
     return (
         Cell("none: full precision" if variant.reference else "none: fixed recipe", tone="muted"),
         none,

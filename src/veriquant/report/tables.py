@@ -87,8 +87,10 @@ def metric_cell(name: str, metric: Metric | None, comparisons: Mapping[str, int]
 
 
 def average_bits(layers: list[Layer]) -> float | None:
-    """Return the mean bits a weight is stored in, over all parameters of operations with weights."""
-    weighted = [(layer.parameters, layer.weight_bits) for layer in layers if layer.weight_bits is not None]
+    """Return the mean bits a weight is stored in; the slopes of activation functions are no weights."""
+    weighted = [
+        (layer.parameters, layer.weight_bits) for layer in layers if layer.weight_bits is not None and layer.macs
+    ]
     total = sum(parameters for parameters, _ in weighted)
     return sum(parameters * bits for parameters, bits in weighted) / total if total else None
 

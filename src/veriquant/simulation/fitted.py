@@ -87,12 +87,12 @@ class Fitted:
             self._weights[key] = RoundedWeight(quantizer, like(rounded, weight), None if bias is None else halves(bias))
         return self._weights[key]
 
-    def hold_weight(self, operation: str, rounded: RoundedWeight) -> None:
-        """Take a weight that was rounded, and trained, elsewhere for this operation at its quantizer's width."""
-        self._weights[operation, rounded.quantizer.bits, self.weight_scheme] = rounded
+    def hold_weight(self, operation: str, rounded: RoundedWeight, scheme: str | None = None) -> None:
+        """Take a weight that was rounded elsewhere for this operation, at its quantizer's width."""
+        self._weights[operation, rounded.quantizer.bits, scheme or self.weight_scheme] = rounded
 
     def hold_activation(self, tensor: str, quantizer: Quantizer) -> None:
-        """Take a quantizer that was fitted, or trained, elsewhere for this tensor at its width."""
+        """Take a quantizer that was fitted elsewhere for this tensor, at its width."""
         self._activations[tensor, quantizer.bits] = quantizer
 
     def prepare(self, candidates: Mapping[str, Sequence[Precision]]) -> None:

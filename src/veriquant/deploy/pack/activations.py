@@ -15,10 +15,6 @@ from veriquant.deploy.pack.levels import ActivationLevels
 from veriquant.deploy.pack.parts import Parts, Pool
 from veriquant.onnxgraph.graph import PART, Graph
 
-#: What ONNX Runtime takes for a layer that somebody forgot to quantize if it stands between quantizers in float.
-_SEIZED = ("Conv", "ConvTranspose", "Gemm")
-_LOOKED_THROUGH = ("Relu", "Clip")
-
 
 def write_activations(
     graph: Graph, activations: Mapping[str, ActivationLevels], bypass: Collection[str], pool: Pool
@@ -26,26 +22,6 @@ def write_activations(
     """Let every user of the tensors named in `activations` read them quantized, but for the nodes named in `bypass`."""
     for tensor, levels in activations.items():
         _quantize(graph, tensor, levels, bypass, pool)
-
-
-def hold_in_float(graph: Graph, names: Collection[str], *, every: bool = False) -> None:
-    """Keep ONNX Runtime from quantizing the weights of the nodes called `names`, which compute in float, by itself.
-
-    Its optimizer (WeightBiasQuantization) does so, with one scale for the whole weight, where a DequantizeLinear
-    stands before the node and a QuantizeLinear behind it, also behind a ReLU or Clip. An activation that changes
-    nothing, LeakyRelu with slope 1, stops it, and is fused into the kernel. `every`: the same for operations without
-    weights, such as an addition, whose integer kernels round otherwise than the sum of decoded values.
-    """
-    decoded = {node.output[0] for node in graph.nodes if node.op_type == "DequantizeLinear"}
-    for node in [n for n in graph.nodes if n.name in names]:
-        seized = node.op_type in _SEIZED or (every and any(name in decoded for name in node.input))
-        if not seized or not _is_quantized(graph, node.output[0]):
-            continue
-        output, inner = node.output[0], f"{node.name}{PART}float"
-        hold = Parts(node.name, Pool(graph))
-        node.output[0] = inner
-        hold.add("LeakyRelu", [inner], "hold", output, alpha=1.0)
-        graph.replace(node, [node, *hold.nodes])
 
 
 def _quantize(graph: Graph, tensor: str, levels: ActivationLevels, bypass: Collection[str], pool: Pool) -> None:
@@ -86,15 +62,6 @@ def _write(parts: Parts, source: str, levels: ActivationLevels, result: str | No
     if levels.bits < 8:
         codes = parts.add("Clip", [codes, "", parts.constant(np.array(top, dtype), "top")], "top")
     return parts.add("DequantizeLinear", [codes, *step], "dq", result)
-
-
-def _is_quantized(graph: Graph, tensor: str) -> bool:
-    for user in graph.consumers().get(tensor, []):
-        if user.op_type == "QuantizeLinear":
-            return True
-        if user.op_type in _LOOKED_THROUGH and _is_quantized(graph, user.output[0]):
-            return True
-    return False
 
 
 def _rename(names: list[str], old: str, new: str) -> None:

@@ -10,9 +10,10 @@ import numpy.typing as npt
 from onnx import NodeProto, version_converter
 from torch import Tensor
 
-from veriquant.deploy.pack.activations import hold_in_float, write_activations
+from veriquant.deploy.pack.activations import write_activations
 from veriquant.deploy.pack.arrays import to_array
 from veriquant.deploy.pack.compact import shorten_names, store_halves
+from veriquant.deploy.pack.float_islands import hold_in_float
 from veriquant.deploy.pack.integer import write_bias, write_integer_weight
 from veriquant.deploy.pack.kernels import IntegerKernel, integer_kernels, levels_read
 from veriquant.deploy.pack.levels import ActivationLevels, PackedWeight
@@ -22,7 +23,7 @@ from veriquant.deploy.pack.products import computes_codes, write_product
 from veriquant.deploy.pack.storage import opset
 from veriquant.deploy.pack.weights import write_weight
 from veriquant.errors import VeriQuantError
-from veriquant.onnxgraph.graph import OPSET, WEIGHTED, Graph, attribute
+from veriquant.onnxgraph.graph import OPSET, WEIGHTED, Graph, is_transposed
 from veriquant.schemes.codes import Codes
 
 #: The format of the file that first carried an opset, as ONNX's table of versions says.
@@ -63,7 +64,7 @@ def pack_onnx(
         _write_weight(graph, node, weights[node.name].codes, integer.get(node.name), pool, written)
     write_activations(graph, activations, bypass, pool)
     for name, reads in exactly.items():
-        write_product(graph, by_name[name], weights[name], reads, _is_transposed(by_name[name]), pool)
+        write_product(graph, by_name[name], weights[name], reads, is_transposed(by_name[name]), pool)
     if activations:
         every = any(packed.exact for packed in weights.values())
         hold_in_float(graph, set(by_name) - set(integer) - set(exactly), every=every)
@@ -131,18 +132,13 @@ def _check_names(
         stored = None if node is None else graph.weight(node)
         if node is None or stored is None or node.op_type not in WEIGHTED:
             raise ValueError(f"{name} is no Conv, Gemm or MatMul with a constant weight")
-        shape = stored.shape[::-1] if _is_transposed(node) else stored.shape
+        shape = stored.shape[::-1] if is_transposed(node) else stored.shape
         if tuple(packed.codes.values.shape) != shape:
             raise ValueError(f"{name}: codes of shape {tuple(packed.codes.values.shape)} for a weight of {shape}")
     known = {graph.input, *graph.producers()}
     for tensor in activations:
         if tensor not in known:
             raise ValueError(f"{tensor} is no tensor of the network")
-
-
-def _is_transposed(node: NodeProto) -> bool:
-    """Return whether the node's weight is (inputs, outputs)."""
-    return node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0))
 
 
 def _write_weight(
@@ -155,7 +151,7 @@ def _write_weight(
 ) -> None:
     """Let `node` read its weight from codes; a weight in `written`, by its content, is not stored again."""
     parts = Parts(node.name, pool)
-    transposed = _is_transposed(node)
+    transposed = is_transposed(node)
     contents = (
         _content(tensor) for tensor in (codes.values, codes.scale, codes.zero_point, codes.levels, codes.widths)
     )

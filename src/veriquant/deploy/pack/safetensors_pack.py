@@ -3,8 +3,9 @@
 Loading executes nothing. For an operation ``name`` the file holds ``name::codes`` (uint8, packed as in `bits.py`)
 or, where widths differ from weight to weight, ``name::masked`` (uint8, entropy-coded as in `masked.py`),
 ``name::scale`` (float32), and ``name::zero_point`` (the narrowest integer type that holds it) or ``name::levels``
-(float32); a parameter that is not quantized stands under its own name, float32. The file's metadata has one entry,
-``veriquant``: JSON with the format's version, each operation's bits, shape and axis, and whatever the caller adds.
+(float32); a parameter that is not quantized stands under its own name, float32; bytes that go with them, such as the
+network's graph, under ``::name`` (uint8). The file's metadata has one entry, ``veriquant``: JSON with the format's
+version, each operation's bits, shape and axis, and whatever the caller adds.
 """
 
 from __future__ import annotations
@@ -38,12 +39,13 @@ class Pack:
     """What a pack holds.
 
     `codes`: quantized weights by name. `parameters`: the others, float32, by name. `metadata`: the caller's, plain
-    JSON data.
+    JSON data. `blobs`: bytes by name.
     """
 
     codes: dict[str, Codes]
     parameters: dict[str, Tensor]
     metadata: dict[str, Any]
+    blobs: dict[str, bytes]
 
     def decoded(self) -> dict[str, Tensor]:
         """Return every parameter as float32, the quantized ones on their levels."""
@@ -55,8 +57,9 @@ def save_pack(
     codes: Mapping[str, Codes],
     parameters: Mapping[str, Tensor],
     metadata: Mapping[str, Any] | None = None,
+    blobs: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write a pack atomically: `codes` and float `parameters` by name, `metadata` as plain JSON data."""
+    """Write a pack atomically: `codes`, float `parameters` and `blobs` by name, `metadata` as plain JSON data."""
     tensors = {name: _array(value, torch.float32) for name, value in parameters.items()}
     described = {}
     for name, each in codes.items():
@@ -64,6 +67,7 @@ def save_pack(
             raise ValueError(f"{name}: a name stands once, and without {PART}")
         tensors |= {f"{name}{PART}{part}": value for part, value in _stored(each).items()}
         described[name] = {"bits": each.bits, "shape": list(each.values.shape), "axis": each.axis}
+    tensors |= {f"{PART}{name}": np.frombuffer(content, np.uint8) for name, content in (blobs or {}).items()}
     header = {"version": _VERSION, "codes": described, "metadata": dict(metadata or {})}
     text = json.dumps(header, separators=(",", ":"), allow_nan=False)
     with atomic_path(path) as temporary:
@@ -79,7 +83,10 @@ def load_pack(path: str | os.PathLike[str]) -> Pack:
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise VeriQuantError(f"{path} is damaged ({_line(error)}); write the pack again") from error
     parameters = {name: value for name, value in tensors.items() if PART not in name}
-    return Pack(codes, parameters, metadata)
+    blobs = {
+        name.removeprefix(PART): to_array(value).tobytes() for name, value in tensors.items() if name.startswith(PART)
+    }
+    return Pack(codes, parameters, metadata, blobs)
 
 
 def _stored(codes: Codes) -> dict[str, Array]:

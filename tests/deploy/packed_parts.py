@@ -1,23 +1,12 @@
-"""How small a packed network can be, and what the rest of a file is made of."""
+"""What the bytes of a packed file are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import onnx
 
-_FLOAT_BYTES = 4
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
-
-
-def nominal_bytes(weights: Iterable[tuple[int, float]], others: int = 0) -> float:
-    """Return Σ parameters · bits / 8 over `weights`, pairs (parameters, bits), and 4 bytes for each of `others`.
-
-    `others`: parameters that stay in float32, such as biases and slopes. What only quantization needs, scales, zero
-    points and codebooks, is no parameter and does not count.
-    """
-    return sum(parameters * bits for parameters, bits in weights) / 8 + _FLOAT_BYTES * others
 
 
 @dataclass(frozen=True)

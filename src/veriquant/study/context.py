@@ -1,0 +1,40 @@
+"""What every step of a running study is given: the settings, the store, and what is told and counted on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from veriquant.errors import VeriQuantError
+from veriquant.study.config import StudyConfig
+from veriquant.study.store import Store
+from veriquant.study.units import Units
+
+
+@dataclass
+class Context:
+    """A study at work in `folder`."""
+
+    config: StudyConfig
+    folder: Path
+    store: Store
+    units: Units
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the results must know of the whole study."""
+    seconds: float = 0.0
+    """What all that is in the results took to compute, in this run or in an earlier one."""
+    per_image: list[float] = field(default_factory=list)
+    """Seconds in the runtime for an image, of every variant so far: from it follows how long latency will take."""
+
+
+@contextmanager
+def told(*names: str) -> Iterator[None]:
+    """Add to an error where in the study it came up, and that nothing is lost."""
+    try:
+        yield
+    except VeriQuantError as error:
+        raise VeriQuantError(
+            f"{error} (at {' · '.join(names)}; what is done so far is kept, the same command goes on from there)"
+        ) from error

@@ -1,0 +1,153 @@
+"""The figures of one variant on one benchmark: its own, and how it compares with the reference."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from veriquant.benchmarks import Benchmark
+from veriquant.errors import VeriQuantError
+from veriquant.evaluation import assess, compare
+from veriquant.evaluation.evaluate import Comparison, describe_benchmark, describe_network
+from veriquant.files import code_digest
+from veriquant.metrics import Options
+from veriquant.metrics.difference import margin_of
+from veriquant.results import Compatibility, Difference, Evaluation
+from veriquant.study.artefacts import Artefact
+from veriquant.study.config import StudyConfig
+from veriquant.study.context import Context
+from veriquant.study.embeddings import VariantEmbeddings
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one variant does on one benchmark."""
+
+    evaluation: Evaluation
+    comparison: Comparison | None
+    """With the reference; None for the reference itself."""
+
+
+def figures_of(
+    context: Context,
+    artefact: Artefact,
+    benchmark: Benchmark,
+    embeddings: VariantEmbeddings,
+    reference: VariantEmbeddings | None,
+) -> Figures:
+    """Return what the embeddings of a variant are worth, alone and, where it has one, against its reference."""
+    start = time.perf_counter()
+    evaluation, computed = _evaluation(context, artefact, benchmark, embeddings)
+    comparison = None
+    if reference is not None:
+        comparison, compared = _comparison(context, benchmark, embeddings, reference)
+        computed |= compared
+    seconds = time.perf_counter() - start if computed else None
+    context.units.finished("figures", f"{artefact.title} · {benchmark.name}", seconds)
+    return Figures(evaluation, comparison)
+
+
+def choose_verdict_metric(config: StudyConfig, evaluations: Iterable[Evaluation]) -> str:
+    """Return the metric that the recommendation rests on, given those of the reference on every benchmark.
+
+    Raises `VeriQuantError` where the study names one that no benchmark gives.
+    """
+    there = {name: metric for each in evaluations for name, metric in each.metrics.items()}
+    wanted = config.verdict_metric
+    if wanted is None:
+        supported = [name for name, metric in there.items() if name.startswith("tar") and metric.support == "ok"]
+        wanted = "accuracy" if "accuracy" in there else supported[-1] if supported else "eer"
+    if wanted not in there:
+        raise VeriQuantError(
+            f"key 'verdict_metric': no benchmark of this study gives {wanted!r}; there are: {', '.join(there)}"
+        )
+    return wanted
+
+
+def _evaluation(
+    context: Context, artefact: Artefact, benchmark: Benchmark, embeddings: VariantEmbeddings
+) -> tuple[Evaluation, bool]:
+    """Return the evaluation, and whether it had to be computed."""
+    start = time.perf_counter()
+    embedded = embeddings.embedded
+    described = describe_network(artefact.network, runtime=artefact.runtime, threads=context.config.threads)
+    key: dict[str, Any] = {
+        "embeddings": embeddings.digest,
+        "benchmark": benchmark.digest,
+        **_how(context.config),
+    }
+    entry = context.store.get("figures", key, "data")
+    computed = entry is None
+    if entry is None:
+        found = assess(described, benchmark, embedded, _options(context.config))
+        facts = {"seconds": time.perf_counter() - start}
+        entry = context.store.put_json("figures", key, found.model_dump(mode="json"), facts)
+    context.seconds += entry.facts["seconds"]
+    # names, sources and times are this run's: renaming a network is no reason to compute it again
+    fresh = {
+        "network": described,
+        "benchmark": describe_benchmark(benchmark),
+        "timing": {
+            "seconds_total": embedded.seconds_total,
+            "seconds_runtime": embedded.seconds_runtime,
+            "images_per_second": len(embedded.embeddings) / embedded.seconds_total,
+        },
+    }
+    return Evaluation.model_validate(entry.json()).model_copy(update=fresh), computed
+
+
+def _comparison(
+    context: Context, benchmark: Benchmark, variant: VariantEmbeddings, reference: VariantEmbeddings
+) -> tuple[Comparison, bool]:
+    """Return the comparison with the reference, and whether it had to be computed."""
+    config = context.config
+    names = (reference.variant, variant.variant)
+    key: dict[str, Any] = {
+        "reference": reference.digest,
+        "variant": variant.digest,
+        "benchmark": benchmark.digest,
+        "names": list(names),
+        "margins": config.margins,
+        "far": config.compatibility_far,
+        **_how(config),
+    }
+    entry = context.store.get("comparisons", key, "data")
+    computed = entry is None
+    if entry is None:
+        start = time.perf_counter()
+        found = compare(
+            benchmark,
+            reference.embedded.embeddings,
+            variant.embedded.embeddings,
+            _options(config),
+            margins=config.margins,
+            far=config.compatibility_far,
+            margin=margin_of("tar", config.margins),
+            names=names,
+        )
+        content = {
+            "differences": [difference.model_dump(mode="json") for difference in found.differences],
+            "compatibility": found.compatibility.model_dump(mode="json"),
+        }
+        entry = context.store.put_json("comparisons", key, content, {"seconds": time.perf_counter() - start})
+    context.seconds += entry.facts["seconds"]
+    content = entry.json()
+    differences = [Difference.model_validate(each) for each in content["differences"]]
+    return Comparison(differences, Compatibility.model_validate(content["compatibility"])), computed
+
+
+def _options(config: StudyConfig) -> Options:
+    return Options(far=config.far, resamples=config.resamples, seed=config.seed)
+
+
+def _how(config: StudyConfig) -> dict[str, Any]:
+    """Return what any figure depends on beside embeddings and benchmark."""
+    return {
+        "options": asdict(_options(config)),
+        "code": code_digest("metrics", "evaluation", "results.py"),
+        "numpy": np.__version__,
+    }

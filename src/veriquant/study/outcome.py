@@ -1,0 +1,133 @@
+"""What a study comes to: from artefacts, figures and times to the records of a `StudyResult`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from veriquant.deploy import machine, versions
+from veriquant.evaluation import BATCH
+from veriquant.networks import Network
+from veriquant.onnxgraph import inspect_onnx
+from veriquant.results import Allocation, Latency, Layer, NetworkStudy, StudyResult, Variant
+from veriquant.study.artefacts import Artefact
+from veriquant.study.context import Context
+from veriquant.study.figures import Figures
+from veriquant.study.inputs import Inputs
+
+_ONE_AT_A_TIME = "its activation ranges depend on what else is in a batch: it was evaluated one image at a time"
+
+
+@dataclass
+class Tested:
+    """A network under a recipe and all that was found out about it."""
+
+    artefact: Artefact
+    figures: dict[str, Figures]
+    """By benchmark."""
+    latency: list[Latency] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One network of the study and its variants, the reference first."""
+
+    network: Network
+    variants: list[Tested]
+    verdict_metric: str
+
+
+def study_result(
+    context: Context, inputs: Inputs, subjects: Sequence[Subject], *, started: str, command: str
+) -> StudyResult:
+    """Return the record of a whole study."""
+    return StudyResult(
+        title=context.config.title or "VeriQuant study",
+        synthetic=any(benchmark.synthetic for benchmark in inputs.benchmarks),
+        networks=[_network(context, inputs, subject) for subject in subjects],
+        calibration=_calibration(context, inputs),
+        settings=_settings(context, subjects),
+        machine=machine(),
+        versions=versions(),
+        started=started,
+        seconds=context.seconds,
+        command=command,
+    )
+
+
+def _settings(context: Context, subjects: Sequence[Subject]) -> dict[str, Any]:
+    config = context.config
+    settings: dict[str, Any] = {
+        "seed": config.seed,
+        "flip": config.flip,
+        "runtime": config.runtime,
+        "threads": config.threads,
+        "batch_size": config.batch_size or BATCH,
+        "far": list(config.far),
+        "verdict_metric": subjects[-1].verdict_metric,
+        "margin": config.margin,
+        "compatibility_far": config.compatibility_far,
+        "resamples": config.resamples,
+        "resampled": "people",
+    }
+    if config.latency is not None:
+        settings["latency"] = {"batches": list(config.latency.batches), "rounds": config.latency.rounds}
+    if notes := [*context.notes, *context.store.notes]:
+        settings["notes"] = notes
+    return settings
+
+
+def _network(context: Context, inputs: Inputs, subject: Subject) -> NetworkStudy:
+    network = subject.network
+    info = inspect_onnx(network.onnx)
+    return NetworkStudy(
+        name=network.name,
+        source=network.source,
+        dim=network.dim,
+        parameters=info.parameters,
+        macs=info.macs,
+        input=network.spec.model_dump(mode="json"),
+        variants=[
+            _variant(context, inputs, variant, reference=number == 0) for number, variant in enumerate(subject.variants)
+        ],
+    )
+
+
+def _variant(context: Context, inputs: Inputs, variant: Tested, *, reference: bool) -> Variant:
+    artefact = variant.artefact
+    recipe, facts = artefact.recipe, artefact.entry.facts
+    compared = {name: each.comparison for name, each in variant.figures.items() if each.comparison is not None}
+    return Variant(
+        name=recipe.name,
+        recipe=inputs.written.get(recipe.name, recipe.name),
+        recipe_settings=recipe.resolved().model_dump(mode="json"),
+        reference=reference,
+        runtime=artefact.runtime,
+        size_bytes=artefact.path.stat().st_size,
+        artefact=artefact.path.relative_to(context.folder).as_posix(),
+        digest=artefact.entry.digest,
+        layers=[Layer.model_validate(layer) for layer in facts["layers"]],
+        notes=[*facts["notes"], *([_ONE_AT_A_TIME] if artefact.one_at_a_time else [])],
+        allocation=None if facts["allocation"] is None else Allocation.model_validate(facts["allocation"]),
+        latency=variant.latency,
+        evaluations={name: each.evaluation for name, each in variant.figures.items()},
+        differences={name: each.differences for name, each in compared.items()},
+        compatibility={name: each.compatibility for name, each in compared.items()},
+    )
+
+
+def _calibration(context: Context, inputs: Inputs) -> dict[str, Any]:
+    entry = context.config.calibration
+    if not inputs.calibrations or entry is None:
+        return {}
+    sets = [inputs.calibrations[wanted] for wanted in sorted(inputs.calibrations, reverse=True)]
+    largest = sets[0]
+    return {
+        "source": largest.source,
+        "images": len(largest.samples),
+        "seed": largest.seed,
+        "digest": largest.digest,
+        "images of benchmarks": "left out" if entry.exclude_benchmark else "may be among them",
+        "choice": [each.note for each in sets],
+    }
