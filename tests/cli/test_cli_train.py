@@ -168,11 +168,12 @@ def test_a_missing_file_is_named(cli: Cli, tmp_path: Path) -> None:
     assert "cannot read training" in fails(cli, tmp_path / "nothing.yaml", tmp_path / "out")
 
 
-def test_the_example_is_the_sources_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_is_the_sources_training_but_for_the_margin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VERIQUANT_REAL", "/real")
     config = load_training(EXAMPLE)
     assert config.network.family == "mobilefacenet"
-    assert (config.head.name, config.head.scale, config.head.margin) == ("arcface", 64, 1.0)
+    assert (config.head.name, config.head.scale) == ("arcface", 64)
+    assert "#   head: {name: arcface, scale: 64, margin: 1.0}" in EXAMPLE.read_text().splitlines()
     assert (config.loop.lr, config.loop.epochs, config.batch_size) == (0.1, 20, 32)
     rates = [config.loop.schedule.multiplier(epoch, 20, 1) for epoch in range(20)]
     assert rates == pytest.approx([1.0] * 8 + [0.1] * 7 + [0.01] * 5)

@@ -37,9 +37,8 @@ class Start:
 def start_network(entry: NetworkEntry, convention: str | None, seed: int) -> Start:
     """Return the network of `entry`; `convention` names its input, None: the family's or the checkpoint's own.
 
-    New weights are drawn from `seed` alone, as PyTorch initialises each kind of layer, and leave its generator as it
-    was: every convolution of the families is followed by a batch-norm or comes after one, so that their scale matters
-    little. Raises `VeriQuantError` where a checkpoint cannot be read or is not what `entry` says.
+    New weights are drawn from `seed` alone (`draw_weights`) and leave PyTorch's generator as it was. Raises
+    `VeriQuantError` where a checkpoint cannot be read or is not what `entry` says.
     """
     given = None if convention is None else CONVENTIONS[convention]
     if entry.checkpoint is not None:
@@ -48,7 +47,19 @@ def start_network(entry: NetworkEntry, convention: str | None, seed: int) -> Sta
     arguments = family.defaults | entry.arguments
     with seeded(seed, "network"):
         module = family.build(**arguments)
+        draw_weights(module)
     return Start(module.train(), family.name, arguments, _sized(given or family.spec, arguments))
+
+
+def draw_weights(module: nn.Module) -> None:
+    """Draw the weights of convolutions and linear layers anew, in place: He et al. 2015, by the outputs' number.
+
+    Batch-norms take the scale of a layer's output away, but not how fast its weights turn: PyTorch's own, smaller
+    weights turn faster, and under ArcFace follow its large first gradients further away from their classes.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
 
 
 @contextmanager
