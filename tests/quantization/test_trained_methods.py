@@ -10,6 +10,7 @@ import torch
 from small_world import tiny_network
 
 from veriquant.data.calibration import Calibration, load_calibration
+from veriquant.data.training_set import load_training_set
 from veriquant.deploy.pack import load_module
 from veriquant.deploy.sessions import embeddings_of
 from veriquant.errors import VeriQuantError
@@ -94,6 +95,15 @@ def test_a_mixture_in_a_stock_runtime_is_what_was_simulated(
     found.save_pack(tmp_path / "net.safetensors")
     loaded = load_module(tmp_path / "net.safetensors")(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(loaded, embeddings, rtol=1e-5, atol=1e-5 * np.abs(embeddings).max())
+
+
+def test_with_labels_people_are_told_apart(network: Network, photos: Calibration, world: Path) -> None:
+    people = load_training_set(f"folder:{world / 'lfw'}")
+    recipe = load_recipe("qat-w4a8", overrides={**FEW, "loss": "arcface", "epochs": 3})
+    found = recipe.apply(network, photos, Target(training_set=people))
+    assert any(f"arcface on {people.classes} people" in note for note in found.notes)
+    with pytest.raises(VeriQuantError, match="training set"):
+        recipe.apply(network, photos, Target())
 
 
 def test_too_few_images_are_told_in_one_line(network: Network, photos: Calibration, world: Path) -> None:

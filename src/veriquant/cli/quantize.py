@@ -46,6 +46,12 @@ def quantize(
     benchmark: Annotated[
         str | None, typer.Option("--benchmark", metavar="KIND:PATH", help="What a task budget is evaluated on.")
     ] = None,
+    training_set: Annotated[
+        str | None,
+        typer.Option(
+            "--training-set", metavar="KIND:PATH", help="Images of known people, for --set loss=arcface: folder:DIR, …"
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value for one of its settings.")
     ] = None,
@@ -79,6 +85,7 @@ def quantize(
     evaluate` or a study tells.
     """  # noqa: D301
     from veriquant.benchmarks import load_benchmark
+    from veriquant.data.training_set import load_training_set
     from veriquant.deploy.runtimes import RUNTIMES, choose_runtime
     from veriquant.errors import VeriQuantError
     from veriquant.evaluation.judge import Judge
@@ -132,7 +139,8 @@ def quantize(
     elif calibration is not None:
         say(f"note: recipe {chosen.name} looks at no images; --calibration has no effect")
     judge = None if benchmark is None else Judge(load_benchmark(benchmark))
-    made = chosen.apply(loaded, samples, Target(runtime, threads, judge))
+    people = None if training_set is None else load_training_set(training_set)
+    made = chosen.apply(loaded, samples, Target(runtime, threads, judge, people))
     network_of_onnx(made.onnx, loaded.spec, name=out.stem, source=str(out))  # what is written runs
     if for_torch:
         assert made.save_pack is not None

@@ -1,6 +1,6 @@
 """`iterative`: weights of 8, 4 and 2 bits side by side, fewer in every iteration, by the magnitude of each weight.
 
-Kolf et al., sections 3.3 and 4.5, with DoReFa weights and PACT activations; label-free where the source has labels.
+Kolf et al., sections 3.3 and 4.5, with DoReFa weights and PACT activations; label-free, or with labels as the source.
 Weights of 8 bits are trained first (W₀). Each further iteration begins from W₀ again, with half of those weights that
 are wider than 2 bits, the least of them, at half the width; in the last all have 2 bits.
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from veriquant.allocation.magnitude import ITERATIONS, LEAST, SHARE, START, MaskState
 from veriquant.data.calibration import Calibration
 from veriquant.networks.network import Network
-from veriquant.quantization.label_free import bench_and_batches, learn_from_teacher
+from veriquant.quantization.lessons import Lessons, learn, lessons_for
 from veriquant.quantization.method import METHODS, Method, Quantized, Target
 from veriquant.quantization.simulated import Bench
 from veriquant.quantization.trained_settings import TrainedSettings
@@ -29,7 +29,6 @@ from veriquant.schemes.dorefa import DorefaQuantizer
 from veriquant.schemes.pact import PactQuantizer
 from veriquant.simulation.precision import Precision
 from veriquant.simulation.trainable import Trainable
-from veriquant.training.loader import Batches
 
 #: The latent weights of a channel begin in [−1, 1], where tanh is bent and not yet flat.
 _REACH = 1.0
@@ -62,10 +61,17 @@ class Stage:
 
 def _run(network: Network, settings: IterativeSettings, calibration: Calibration | None, target: Target) -> Quantized:
     assert calibration is not None
-    bench, batches = bench_and_batches(network, settings, calibration)
+    lessons = lessons_for(network, settings, calibration, target)
+    bench = lessons.bench
     student = _student(bench, settings)
     kinds = _kinds(student)
-    stages = _iterate(bench, student, batches, settings, network, calibration)
+    recipe = {
+        "network": network.digest,
+        "method": "iterative",
+        "images": [calibration.digest, lessons.training_set.digest],
+        **_decisive(settings),
+    }
+    stages = _iterate(lessons, student, settings, recipe)
     last = stages[-1].state
     widths = dict.fromkeys(bench.simulation.groups, Precision(_stored_bits(student), settings.activation_bits))
     plan = bench.plan(widths).model_copy(
@@ -75,7 +81,7 @@ def _run(network: Network, settings: IterativeSettings, calibration: Calibration
     parameters = sum(each.numel() for each in last.widths.values())
     bench.notes += [
         f"DoReFa weights, levels and ranges per output channel; PACT activations of {settings.activation_bits} bits, "
-        f"{kinds}; {len(stages)} iterations, each from the 8-bit weights of the first",
+        f"{kinds}; trained by {lessons.told}; {len(stages)} iterations, each from the 8-bit weights of the first",
         *(f"iteration {each.state.iteration}: {_told(each, parameters)}" for each in stages),
         bench.agreement(content, plan),
     ]
@@ -88,24 +94,17 @@ def _run(network: Network, settings: IterativeSettings, calibration: Calibration
 
 
 def _iterate(
-    bench: Bench,
-    student: Trainable,
-    batches: Batches,
-    settings: IterativeSettings,
-    network: Network,
-    calibration: Calibration,
+    lessons: Lessons, student: Trainable, settings: IterativeSettings, recipe: dict[str, object]
 ) -> list[Stage]:
     """Train all iterations, each kept in a folder of its own, so that a run that was cut off goes on in the last."""
-    recipe = {"network": network.digest, "method": "iterative", "images": calibration.digest, **_decisive(settings)}
     state = MaskState.first({name: weight for name, (weight, _) in student.quantized().items()})
     stages: list[Stage] = []
     first: dict[str, Tensor] = {}
     while True:
         _give_widths(student, state)
         length = settings.first_epochs if state.iteration == 1 else settings.epochs
-        own = settings.model_copy(update={"epochs": length})
-        how = learn_from_teacher(bench, student, batches, own, {**recipe, "iteration": state.iteration})
-        stages.append(Stage(state, _measured(bench, student, settings), how))
+        how = learn(lessons, student, {**recipe, "iteration": state.iteration}, epochs=length)
+        stages.append(Stage(state, _measured(lessons.bench, student, settings), how))
         if not first:
             first = {name: value.clone() for name, value in student.state_dict().items()}
         if state.average <= settings.until or state.iteration == settings.iterations:

@@ -20,6 +20,7 @@ from veriquant.simulation.plan import Plan
 
 if TYPE_CHECKING:
     from veriquant.data.calibration import Calibration
+    from veriquant.data.training_set import TrainingSet
 
 
 class Settings(BaseModel):
@@ -51,12 +52,14 @@ class Judging(Protocol):
 class Target:
     """Where the file will run: methods that measure what they make do so in this runtime, on this many threads.
 
-    `judge` gives a task metric of an embedder, by name, for methods that are told to keep one.
+    `judge` gives a task metric of an embedder, by name, for methods that are told to keep one. `training_set`: images
+    of people who are known, for methods that learn from that.
     """
 
     runtime: str = "onnxruntime"
     threads: int = 1
     judge: Judging | None = None
+    training_set: TrainingSet | None = None
 
 
 @dataclass(frozen=True)

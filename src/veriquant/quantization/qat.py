@@ -1,4 +1,4 @@
-"""`qat`: one precision for the whole network, trained label-free on any images until its embeddings are the old ones.
+"""`qat`: one precision for the whole network, trained: label-free on any images, or on a training set with labels.
 
 It starts from the best that calibration alone gives (equalised channels, ranges by least squared error). The network
 that trains is the simulated one; what it has become is packed as every plan is, in its own bits.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from veriquant.data.calibration import Calibration
 from veriquant.networks.network import Network
-from veriquant.quantization.label_free import bench_and_batches, learn_from_teacher
+from veriquant.quantization.lessons import learn, lessons_for
 from veriquant.quantization.method import METHODS, Method, Quantized, Target
 from veriquant.quantization.simulated import Bench
 from veriquant.quantization.trained_settings import QatSettings
@@ -20,18 +20,20 @@ from veriquant.simulation.trainable import Trainable
 
 def _run(network: Network, settings: QatSettings, calibration: Calibration | None, target: Target) -> Quantized:
     assert calibration is not None
-    bench, batches = bench_and_batches(network, settings, calibration)
+    lessons = lessons_for(network, settings, calibration, target)
+    bench = lessons.bench
     widths = dict.fromkeys(bench.simulation.groups, Precision.parse(settings.precision))
     before = bench.noise_under(bench.fitted.change(widths, codes=True))[1]
     student = _student(bench, settings, widths)
-    recipe = {"network": network.digest, "method": "qat", "images": calibration.digest, **_decisive(settings)}
-    history = learn_from_teacher(bench, student, batches, settings, recipe)
+    images = [calibration.digest, lessons.training_set.digest]
+    recipe = {"network": network.digest, "method": "qat", "images": images, **_decisive(settings)}
+    history = learn(lessons, student, recipe)
     student.settle(bench.fitted)
     plan = bench.plan(widths).model_copy(update={"note": {"trained": f"{settings.levels} levels, {history}"}})
     content = bench.file(plan)
     noise, after = bench.noise_under(bench.fitted.planned(plan))
     bench.notes += [
-        f"trained on {settings.train_images} unlabelled images at most, {history}",
+        f"trained by {lessons.told}: {history}",
         f"{before:.1f} dB signal to quantization noise at the output before training, {after:.1f} dB after, over "
         f"{len(bench.check)} images that it never saw (noise {noise:.2e})",
         f"relative BOPs {bench.costs.relative_bops(widths):.3f}, {bench.costs.average_bits(widths):.2f} bits a weight, "
@@ -73,7 +75,7 @@ METHODS.add(
     "qat",
     Method(
         "qat",
-        "one precision everywhere, weights and levels trained label-free on any images; packed in its own bits",
+        "one precision everywhere, weights and levels trained, label-free on any images; packed in its own bits",
         QatSettings,
         _run,
         lambda settings: settings.train_images + settings.check_images,

@@ -1,4 +1,4 @@
-"""What methods that train may be told: precision, levels, images, and how long."""
+"""What methods that train may be told: precision, levels, loss, images, and how long."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from veriquant.training.distillation import Distance
 from veriquant.training.schedule import Schedule
 from veriquant.training.settings import LoopSettings
 
+#: The loss that needs no labels.
+TEACHER = "teacher"
+
 
 class TrainedSettings(SimulatedSettings):
-    """Label-free training of a quantized network: its embeddings are to be those of the full-precision network.
+    """Training of a quantized network; by default label-free: its embeddings are to be the full-precision network's.
 
     `train_images` of the images train it (those that set ranges among them), `check_images` others measure what comes
     out. `levels`: 'learned' trains the steps of weights and the steps and offsets of activations with the network
     (LSQ); 'observed' takes the extremes of what passes for `observe` of the run, then freezes them (Kolf et al., 3.4).
+    `loss`: 'teacher', or a margin head's ('arcface', 'cosface', 'adaface') with its `scale` and `margin`, for which a
+    training set with labels is named; `distance` is the teacher's.
     `levels_rate`: the learning rate of learned levels relative to that of weights. `workers`: processes that decode.
     """
 
@@ -27,7 +32,10 @@ class TrainedSettings(SimulatedSettings):
     train_images: int = Field(default=4000, ge=2)
     levels: Literal["learned", "observed"] = "learned"
     observe: float = Field(default=0.2, ge=0, le=1)
+    loss: Literal["teacher", "arcface", "cosface", "adaface"] = "teacher"
     distance: Distance = "cosine"
+    scale: float | None = Field(default=None, gt=0)
+    margin: float | None = Field(default=None, ge=0)
     levels_rate: float = Field(default=0.05, ge=0)
     batch_size: int = Field(default=32, ge=2)
     epochs: int = Field(default=10, ge=1)
@@ -46,14 +54,14 @@ class TrainedSettings(SimulatedSettings):
         PRESETS.get(value)
         return value
 
-    def loop(self) -> LoopSettings:
-        """Return how the loop goes."""
+    def loop(self, epochs: int) -> LoopSettings:
+        """Return how the loop goes, for a run of so many epochs."""
         return LoopSettings(
             optimizer=self.optimizer,
             lr=self.lr,
             weight_decay=self.weight_decay,
             schedule=Schedule(kind="cosine", warmup=self.warmup),
-            epochs=self.epochs,
+            epochs=epochs,
             seed=self.seed,
             accelerator=self.accelerator,
         )

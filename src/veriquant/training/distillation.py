@@ -51,12 +51,17 @@ class Distillation(Task):
         return {"loss": loss, "cosine": cosine.detach()}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """See `Task.parameter_groups`: what belongs to quantizers is a group of its own."""
-        quantizers = [module for module in self.student.modules() if isinstance(module, Quantizer)]
-        levels = [p for quantizer in quantizers for p in quantizer.parameters() if p.requires_grad]
-        taken = {id(parameter) for parameter in levels}
-        others = [p for p in self.parameters() if p.requires_grad and id(p) not in taken]
-        groups: list[dict[str, Any]] = [{"params": others}]
-        if levels:
-            groups.append({"params": levels, "lr_multiplier": self._levels_rate, "weight_decay": 0.0})
-        return groups
+        """See `Task.parameter_groups`."""
+        return grouped(self, self._levels_rate)
+
+
+def grouped(task: nn.Module, levels_rate: float) -> list[dict[str, Any]]:
+    """Return a task's parameters as groups for an optimizer: what belongs to quantizers is a group of its own."""
+    quantizers = [module for module in task.modules() if isinstance(module, Quantizer)]
+    levels = [p for quantizer in quantizers for p in quantizer.parameters() if p.requires_grad]
+    taken = {id(parameter) for parameter in levels}
+    others = [p for p in task.parameters() if p.requires_grad and id(p) not in taken]
+    groups: list[dict[str, Any]] = [{"params": others}]
+    if levels:
+        groups.append({"params": levels, "lr_multiplier": levels_rate, "weight_decay": 0.0})
+    return groups

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,15 @@ class Batches:
         self._turn += 1
         return self._follow(self._turn, [(number, batch) for batch in range(start, self._length)])
 
+    def plain(self, chosen: npt.NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield some images of the set with their labels, in order, not augmented, in batches of this process's own."""
+        batches = replace(self._batches, augment=Augmentation().pipeline())
+        for start in range(0, len(chosen), self._batches.batch_size):
+            loaded = batches.of(0, chosen[start : start + self._batches.batch_size])
+            if isinstance(loaded, _Failure):
+                raise VeriQuantError(loaded.message)
+            yield loaded[:2]
+
     def close(self) -> None:
         """End the epoch and the worker processes; another epoch would start new ones."""
         self._turn += 1
@@ -194,7 +203,10 @@ class _Batches(Dataset[Loaded | _Failure]):
         epoch, batch = place
         whole = self._permutation(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
         first, end = (len(whole) * rank // self.world_size for rank in (self.rank, self.rank + 1))
-        chosen = whole[first:end]
+        return self.of(epoch, whole[first:end])
+
+    def of(self, epoch: int, chosen: npt.NDArray[np.int64]) -> Loaded | _Failure:
+        """Return a batch of chosen images."""
         stats = FrontEndStats()
         pixels = np.empty((len(chosen), *self.spec.size, 3), dtype=np.uint8)
         try:

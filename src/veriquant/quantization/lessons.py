@@ -1,0 +1,166 @@
+"""Training a network on the bench: taught by the full-precision network on any images, or by the names of people.
+
+Without labels the loss is the distance of the embeddings to the full-precision network's. With a training set (kolf,
+section 4.4) it is a margin head's; its class vectors begin as the mean full-precision embedding of each person, about
+where the head that trained the network had them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from veriquant.allocation.sensitivity import cache_folder
+from veriquant.data.calibration import Calibration
+from veriquant.data.digest import samples_digest
+from veriquant.data.training_set import TrainingSet, from_calibration
+from veriquant.errors import VeriQuantError
+from veriquant.files import json_digest
+from veriquant.networks.network import Network
+from veriquant.progress import track
+from veriquant.quantization.method import Target
+from veriquant.quantization.simulated import Bench, on_the_bench
+from veriquant.quantization.trained_settings import TEACHER, TrainedSettings
+from veriquant.schemes.observed import ObservedQuantizer
+from veriquant.simulation.trainable import Trainable
+from veriquant.training.augment import PRESETS
+from veriquant.training.distillation import Distillation, grouped
+from veriquant.training.heads import Head, make_head
+from veriquant.training.loader import Batches
+from veriquant.training.loop import train
+from veriquant.training.task import Recognition, Task
+
+#: Images of a person whose mean embedding a class vector begins as.
+_IMAGES_A_CENTRE = 20
+#: The length of a class vector at the start, that of a drawn one: an optimizer turns shorter ones faster.
+_CENTRE_STD = 0.01
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What a network on the bench is trained with."""
+
+    bench: Bench
+    batches: Batches
+    training_set: TrainingSet
+    settings: TrainedSettings
+
+    @property
+    def told(self) -> str:
+        """What it is trained with, in words."""
+        labelled = self.settings.loss != TEACHER
+        what = f"{self.settings.loss} on {self.training_set.classes} people" if labelled else "the embeddings' distance"
+        return f"{what}, {len(self.training_set)} images"
+
+
+def lessons_for(network: Network, settings: TrainedSettings, calibration: Calibration, target: Target) -> Lessons:
+    """Return the network on the bench, and the batches that train it: the check images are not among them.
+
+    Without labels these are the images of `calibration`; with labels `calibration` only sets ranges and checks.
+    """
+    count = len(calibration.samples)
+    checks = min(settings.check_images, count // 4)
+    fit = min(settings.images, count - checks)
+    bench = on_the_bench(network, settings, _some(calibration, [*range(fit), *range(count - checks, count)]))
+    if settings.loss == TEACHER:
+        trained = from_calibration(_some(calibration, range(count - checks)))
+    elif target.training_set is None:
+        raise VeriQuantError(f"loss {settings.loss!r} needs to know whose images they are: name a training set")
+    else:
+        trained = target.training_set
+    if len(trained) < settings.batch_size:
+        raise VeriQuantError(
+            f"{trained.source} gives {len(trained)} images to train on, fewer than one batch of {settings.batch_size}; "
+            "name a folder with more, or set a smaller batch_size"
+        )
+    batches = Batches(
+        trained,
+        network.spec,
+        settings.batch_size,
+        seed=settings.seed,
+        workers=settings.workers,
+        augmentation=PRESETS.get(settings.augmentation),
+    )
+    return Lessons(bench, batches, trained, settings)
+
+
+def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, epochs: int | None = None) -> str:
+    """Train `student` in place, from where an earlier run of the same `recipe` was cut off; return how it went."""
+    settings, batches = lessons.settings, lessons.batches
+    epochs = epochs or settings.epochs
+    task = _task(lessons, student)
+    task.freeze_at = round(settings.observe * epochs * len(batches))
+    folder = cache_folder().parent / "training" / json_digest(recipe)
+    history = train(task, batches, settings.loop(epochs), folder, recipe=recipe)
+    student.eval()
+    figures = history.epochs[-1]
+    what = "cosine" if settings.loss == TEACHER else "loss"
+    return f"{epochs} epochs of {len(batches)} batches of {settings.batch_size}, {what} {figures[what]:.4f} in the last"
+
+
+def _task(lessons: Lessons, student: Trainable) -> _Taught | _Named:
+    settings = lessons.settings
+    full = Trainable(lessons.bench.simulation, {}, {})
+    if settings.loss == TEACHER:
+        return _Taught(student, full, settings.distance, settings.levels_rate)
+    dim, classes = lessons.bench.network.dim, lessons.training_set.classes
+    head = make_head(settings.loss, dim, classes, scale=settings.scale, margin=settings.margin)
+    with torch.no_grad():
+        head.weight.copy_(_centres(lessons, full))
+    return _Named(student, head, settings.levels_rate)
+
+
+class _Freezing(Task):
+    """A task in which observed ranges are frozen at a step."""
+
+    freeze_at = 0
+
+    def before_step(self, step: int) -> None:
+        """See `Task.before_step`."""
+        if step == self.freeze_at:
+            for module in self.modules():
+                if isinstance(module, ObservedQuantizer):
+                    module.freeze()
+
+
+class _Taught(_Freezing, Distillation):
+    """Learns from the teacher."""
+
+
+class _Named(_Freezing, Recognition):
+    """Learns to tell people apart, quantizers at a rate of their own."""
+
+    def __init__(self, network: Trainable, head: Head, levels_rate: float) -> None:
+        super().__init__(network, head)
+        self._levels_rate = levels_rate
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """See `Task.parameter_groups`."""
+        return grouped(self, self._levels_rate)
+
+
+def _centres(lessons: Lessons, full: Trainable) -> Tensor:
+    """Return each person's mean unit-length embedding in full precision, (classes, dim); zeros never happen."""
+    labels = lessons.training_set.labels
+    order = np.argsort(labels, kind="stable")
+    place = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])
+    chosen = np.sort(order[place < _IMAGES_A_CENTRE])
+    dim = lessons.bench.network.dim
+    sums = torch.zeros(lessons.training_set.classes, dim)
+    source = lessons.batches.plain(chosen)
+    with torch.inference_mode():
+        for images, people in track(source, "class centres", total=-(-len(chosen) // lessons.settings.batch_size)):
+            sums.index_add_(0, people, F.normalize(full(images)))
+    centres: Tensor = F.normalize(sums) * (_CENTRE_STD * dim**0.5)
+    return centres
+
+
+def _some(calibration: Calibration, places: Iterable[int]) -> Calibration:
+    samples = tuple(calibration.samples[place] for place in places)
+    return replace(calibration, samples=samples, digest=samples_digest(samples))
