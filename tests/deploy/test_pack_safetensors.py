@@ -46,6 +46,16 @@ def test_the_file_takes_the_bits_of_its_codes(bits: int, tmp_path: Path) -> None
     assert nominal < (tmp_path / "net.safetensors").stat().st_size <= nominal + 256 * 5 + 600
 
 
+def test_bytes_come_back_and_what_opens_to_too_much_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "net.safetensors"
+    save_pack(path, {}, {}, METADATA, {"graph": b"\0" * 100_000, "none": b""})
+    assert path.stat().st_size < 2_000
+    assert load_pack(path).blobs == {"graph": b"\0" * 100_000, "none": b""}
+    monkeypatch.setattr("veriquant.deploy.pack.safetensors_pack._LARGEST_BLOB", 50_000)
+    with pytest.raises(VeriQuantError, match=r"net\.safetensors"):
+        load_pack(path)
+
+
 @pytest.mark.parametrize("end", [0, 4, 60, -1])
 def test_a_truncated_file_is_told_in_one_line(end: int, tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"

@@ -59,13 +59,21 @@ def test_halves_keeps_what_float16_cannot_hold() -> None:
     fine = torch.tensor([0.1, -3.3333, 0.0])
     assert halved(halves(fine))
     assert (halves(fine) - fine).abs().max() <= 2**-11 * 3.4
-    for beyond in (1e-6, 1e5):
-        values = torch.tensor([0.1, beyond])
-        assert torch.equal(halves(values), values)
+    small = torch.tensor([0.1, 1e-6, 1e-9])
+    assert halved(halves(small))
+    assert (halves(small) - small)[1:].abs().max() <= 3e-8
+    values = torch.tensor([0.1, 1e5])
+    assert torch.equal(halves(values), values)
     quantizer = SCHEMES.get("symmetric").fit_weight(torch.randn(4, 9), 8, "minmax")
     before = quantizer.scale.clone()
     assert halved(in_halves(quantizer).scale)
     assert torch.equal(quantizer.scale, halves(before))
+    weight = torch.randn(4, 9)
+    weight[1] *= 1e-9
+    nothing = in_halves(SCHEMES.get("symmetric").fit_weight(weight, 4, "minmax"))
+    assert halved(nothing.scale)
+    assert (nothing.scale > 0).all()
+    assert (nothing(weight) - weight)[1].abs().max() <= 2**-25
 
 
 def test_recovery_and_correction_get_what_they_ask_for_and_what_they_give_is_used() -> None:

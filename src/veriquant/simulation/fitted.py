@@ -23,6 +23,8 @@ from veriquant.simulation.steps import Change, ProductOfCodes
 
 #: Sums of products of codes of at most this many bits are exact in float32 for all but the longest sums.
 EXACT_BITS = 8
+#: The least number above zero that float16 has.
+_LEAST_HALF = 2.0**-24
 
 Recover = Callable[[str, Quantizer, Tensor], Tensor]
 """Rounds a weight better than to the nearest: (operation, fitted quantizer, weight) -> weight on the same levels."""
@@ -196,21 +198,23 @@ def check_plan(plan: Plan, simulation: Simulation) -> None:
 
 
 def in_halves(quantizer: Quantizer) -> Quantizer:
-    """Round a quantizer's scales to float16, in place, so that a file may store them in two bytes and lose nothing."""
+    """Round a quantizer's scales to float16, in place, so that a file may store them in two bytes and lose nothing.
+
+    Weights are rounded to its levels afterwards, so that a channel of next to nothing, whose scale float16 only has
+    coarsely, still gets the codes that go with it.
+    """
     scale = getattr(quantizer, "scale", None)
     if isinstance(scale, Tensor):
-        scale.copy_(halves(scale))
+        scale.copy_(halves(scale).clamp(min=_LEAST_HALF))
     return quantizer
 
 
 def halves(values: Tensor) -> Tensor:
-    """Return float32 values rounded to float16, but for a tensor in which one is beyond its normal range.
+    """Return float32 values rounded to float16, but for a tensor in which one is beyond its range.
 
-    A relative error of 2**-11, nothing beside that of 8-bit codes.
+    A relative error of 2**-11, nothing beside that of 8-bit codes; below 6e-5 an absolute one of 3e-8.
     """
-    magnitude = values.abs()
-    held = (magnitude <= torch.finfo(torch.float16).max) & (magnitude >= torch.finfo(torch.float16).tiny)
-    return values.half().float() if bool((held | (values == 0)).all()) else values
+    return values.half().float() if bool((values.abs() <= torch.finfo(torch.float16).max).all()) else values
 
 
 def like(values: Tensor, pattern: Tensor) -> Tensor:

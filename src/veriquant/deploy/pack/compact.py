@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
@@ -45,6 +47,13 @@ def shorten_names(model: ModelProto) -> None:
     for node in graph.node:
         node.input[:] = [short.get(name, name) for name in node.input]
         node.output[:] = [short.get(name, name) for name in node.output]
+
+
+def take_names(model: ModelProto, keep: Collection[str]) -> None:
+    """Take the names of all nodes but those in `keep`, in place: in a small file they are a tenth of it."""
+    for node in model.graph.node:
+        if node.name not in keep:
+            node.name = ""
 
 
 def _fits(value: Array, rounded: bool) -> bool:

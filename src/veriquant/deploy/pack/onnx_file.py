@@ -12,7 +12,7 @@ from torch import Tensor
 
 from veriquant.deploy.pack.activations import write_activations
 from veriquant.deploy.pack.arrays import to_array
-from veriquant.deploy.pack.compact import shorten_names, store_halves
+from veriquant.deploy.pack.compact import shorten_names, store_halves, take_names
 from veriquant.deploy.pack.float_islands import hold_in_float
 from veriquant.deploy.pack.integer import write_bias, write_integer_weight
 from veriquant.deploy.pack.kernels import IntegerKernel, integer_kernels, levels_read
@@ -47,7 +47,7 @@ def pack_onnx(
     take instead of the graph's, by node name (Conv, Gemm). `exact`: in integer kernels, never take weights of which
     products may saturate on a processor without VNNI. `halves`: round biases, slopes and scales to float16; otherwise
     only those are stored so that lose nothing by it. The opset is raised to the least one that stores the codes.
-    Operations keep their names; the tensors between them do not.
+    Operations keep their names; the tensors between them do not, and what is added has none.
     """
     graph = _raised(graph, _opset(weights.values(), activations.values()))
     by_name = {node.name: node for node in graph.nodes}
@@ -72,6 +72,7 @@ def pack_onnx(
     model = graph.to_model()
     del model.graph.value_info[:]
     shorten_names(model)
+    take_names(model, keep=by_name)
     content: bytes = model.SerializeToString()
     return content
 

@@ -1,17 +1,19 @@
 """`save_pack`, `load_pack`: a quantized network's parameters in one .safetensors file, codes in their own bits.
 
-Loading executes nothing. For an operation ``name`` the file holds ``name::codes`` (uint8, packed as in `bits.py`)
-or, where widths differ from weight to weight, ``name::masked`` (uint8, entropy-coded as in `masked.py`),
-``name::scale`` (float32), and ``name::zero_point`` (the narrowest integer type that holds it) or ``name::levels``
-(float32); a parameter that is not quantized stands under its own name, float32; bytes that go with them, such as the
-network's graph, under ``::name`` (uint8). The file's metadata has one entry, ``veriquant``: JSON with the format's
-version, each operation's bits, shape and axis, and whatever the caller adds.
+Loading executes nothing. For an operation ``name`` the file holds ``name::codes`` (uint8, packed as in `bits.py`) or,
+where widths differ from weight to weight, ``name::masked`` (uint8, entropy-coded as in `masked.py`); ``name::scale``;
+and ``name::zero_point`` (the narrowest integer type that holds it; one where all channels agree) or ``name::levels``. A
+parameter that is not quantized stands under its own name; bytes that go with them, such as the network's graph, under
+``::name`` (uint8, compressed by zlib). Numbers are float16 where that loses nothing, else float32. The file's metadata
+has one entry, ``veriquant``: JSON with the format's version, each operation's bits, shape and axis, and whatever the
+caller adds.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +34,8 @@ from veriquant.schemes.codes import Codes
 
 _KEY = "veriquant"
 _VERSION = 1
+#: Bytes: a graph without its weights is a few ten thousand; what opens to more than this is an attack.
+_LARGEST_BLOB = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,16 @@ def save_pack(
     blobs: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write a pack atomically: `codes`, float `parameters` and `blobs` by name, `metadata` as plain JSON data."""
-    tensors = {name: _array(value, torch.float32) for name, value in parameters.items()}
+    tensors = {name: _numbers(value) for name, value in parameters.items()}
     described = {}
     for name, each in codes.items():
         if name in parameters or PART in name:
             raise ValueError(f"{name}: a name stands once, and without {PART}")
         tensors |= {f"{name}{PART}{part}": value for part, value in _stored(each).items()}
         described[name] = {"bits": each.bits, "shape": list(each.values.shape), "axis": each.axis}
-    tensors |= {f"{PART}{name}": np.frombuffer(content, np.uint8) for name, content in (blobs or {}).items()}
+    tensors |= {
+        f"{PART}{name}": np.frombuffer(zlib.compress(each, 9), np.uint8) for name, each in (blobs or {}).items()
+    }
     header = {"version": _VERSION, "codes": described, "metadata": dict(metadata or {})}
     text = json.dumps(header, separators=(",", ":"), allow_nan=False)
     with atomic_path(path) as temporary:
@@ -80,31 +86,42 @@ def load_pack(path: str | os.PathLike[str]) -> Pack:
     try:
         codes = {name: _codes(name, entry, tensors) for name, entry in header["codes"].items()}
         metadata = dict(header["metadata"])
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        blobs = {name.removeprefix(PART): _inflated(value) for name, value in tensors.items() if name.startswith(PART)}
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, zlib.error) as error:
         raise VeriQuantError(f"{path} is damaged ({_line(error)}); write the pack again") from error
-    parameters = {name: value for name, value in tensors.items() if PART not in name}
-    blobs = {
-        name.removeprefix(PART): to_array(value).tobytes() for name, value in tensors.items() if name.startswith(PART)
-    }
+    parameters = {name: value.float() for name, value in tensors.items() if PART not in name}
     return Pack(codes, parameters, metadata, blobs)
 
 
 def _stored(codes: Codes) -> dict[str, Array]:
-    parts = {"scale": _array(codes.scale, torch.float32)}
+    parts = {"scale": _numbers(codes.scale)}
     if codes.widths is None:
         parts["codes"] = pack_bits(to_array(codes.values), codes.bits)
     else:
         coded = encode(to_array(codes.widths), to_array(codes.own_codes()))
         parts["masked"] = np.frombuffer(coded, np.uint8)
     if codes.zero_point is not None:
-        parts["zero_point"] = _array(codes.zero_point, _narrowest(codes.zero_point))
+        alike = codes.zero_point.numel() > 0 and bool((codes.zero_point == codes.zero_point.flatten()[0]).all())
+        zero_point = codes.zero_point.flatten()[0] if alike else codes.zero_point
+        parts["zero_point"] = to_array(zero_point.to(_narrowest(zero_point)).contiguous())
     if codes.levels is not None:
-        parts["levels"] = _array(codes.levels, torch.float32)
+        parts["levels"] = _numbers(codes.levels)
     return parts
 
 
-def _array(value: Tensor, dtype: torch.dtype) -> Array:
-    return to_array(value.to(dtype).contiguous())
+def _numbers(value: Tensor) -> Array:
+    value = value.float().contiguous()
+    half = value.half()
+    return to_array(half if torch.equal(half.float(), value) else value)
+
+
+def _inflated(value: Tensor) -> bytes:
+    """Return what was compressed; raise ValueError where it would be larger than any graph is."""
+    opened = zlib.decompressobj()
+    content = opened.decompress(to_array(value).tobytes(), _LARGEST_BLOB)
+    if not opened.eof:
+        raise ValueError(f"a part of more than {_LARGEST_BLOB >> 20} MB, or cut off")
+    return content
 
 
 def _narrowest(values: Tensor) -> torch.dtype:
@@ -119,16 +136,16 @@ def _codes(name: str, entry: dict[str, Any], tensors: Mapping[str, Tensor]) -> C
     bits, shape, axis = entry["bits"], tuple(entry["shape"]), entry["axis"]
     masked = tensors.get(f"{name}{PART}masked")
     if masked is not None:
-        return _mixture(masked, tensors[f"{name}{PART}scale"], tensors[f"{name}{PART}levels"], bits, shape, axis)
+        return _mixture(name, masked, tensors, bits, shape, axis)
     packed = tensors[f"{name}{PART}codes"]
     values = unpack_bits(packed.numpy(), bits, int(np.prod(shape, dtype=np.int64))).reshape(shape).astype(np.int32)
-    scale = tensors[f"{name}{PART}scale"]
+    scale = tensors[f"{name}{PART}scale"].float()
     zero_point = tensors.get(f"{name}{PART}zero_point")
     levels = tensors.get(f"{name}{PART}levels")
     channels = () if axis is None or scale.ndim == 0 else (shape[axis],)
     if scale.shape != channels or (zero_point is None) == (levels is None):
         raise ValueError(f"{name}: scale of shape {tuple(scale.shape)} for codes of shape {shape}")
-    if zero_point is not None and zero_point.shape != channels:
+    if zero_point is not None and zero_point.shape not in (channels, ()):
         raise ValueError(f"{name}: zero points of shape {tuple(zero_point.shape)} for codes of shape {shape}")
     if levels is not None and levels.shape not in ((1 << bits,), () if axis is None else (shape[axis], 1 << bits)):
         raise ValueError(f"{name}: levels of shape {tuple(levels.shape)} for codes of {bits} bits")
@@ -136,17 +153,18 @@ def _codes(name: str, entry: dict[str, Any], tensors: Mapping[str, Tensor]) -> C
         torch.from_numpy(values),
         bits,
         scale,
-        None if zero_point is None else zero_point.to(torch.int32),
-        levels,
+        None if zero_point is None else zero_point.to(torch.int32).expand(channels).contiguous(),
+        None if levels is None else levels.float(),
         axis,
     )
 
 
 def _mixture(
-    masked: Tensor, scale: Tensor, levels: Tensor, bits: int, shape: tuple[int, ...], axis: int | None
+    name: str, masked: Tensor, tensors: Mapping[str, Tensor], bits: int, shape: tuple[int, ...], axis: int | None
 ) -> Codes:
     """Return codes whose widths differ from value to value, as `masked.encode` wrote them."""
-    widths, own = (torch.from_numpy(each) for each in decode(masked.numpy().tobytes(), shape))
+    scale, levels = (tensors[f"{name}{PART}{part}"].float() for part in ("scale", "levels"))
+    widths, own = (torch.from_numpy(each) for each in decode(to_array(masked).tobytes(), shape))
     span = levels.max()
     whole = (own.float() * (2 * span / (torch.exp2(widths.float()) - 1)) - span).round()
     values = torch.searchsorted(levels, whole).to(torch.int32)
