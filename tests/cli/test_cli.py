@@ -18,7 +18,7 @@ from veriquant.results import Evaluation
 
 Cli = Callable[..., tuple[int, str, str]]
 CONSOLE = [sys.executable, "-c", "from veriquant.cli.main import main; main()"]
-VERBS = ["study", "evaluate", "quantize", "inspect", "networks", "recipes", "benchmarks", "demo"]
+VERBS = ["study", "evaluate", "quantize", "sensitivity", "train", "inspect", "networks", "recipes", "benchmarks", "demo"]
 
 
 @pytest.fixture

@@ -56,6 +56,7 @@ Begin here:
   veriquant demo                                          a whole study on synthetic faces, in a minute or two
   veriquant evaluate face.onnx --benchmark lfw:DIR        how well does a network recognise?
   veriquant quantize face.onnx --recipe int8 --calibration DIR -o face-int8.onnx
+  veriquant train examples/train-cfp-eyes.yaml            a network from scratch
   veriquant sensitivity face.onnx --calibration DIR       which layers are to blame?
   veriquant study study.yaml                              networks × recipes × benchmarks, with a report
 

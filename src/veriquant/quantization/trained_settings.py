@@ -42,7 +42,7 @@ class TrainedSettings(SimulatedSettings):
     optimizer: Literal["sgd", "adamw"] = "adamw"
     lr: float = Field(default=5e-4, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
-    warmup: float = Field(default=0.2, ge=0)
+    schedule: Schedule = Schedule(kind="cosine", warmup=0.2)
     augmentation: str = "flip"
     seed: int = Field(default=0, ge=0)
     workers: int = Field(default=0, ge=0)
@@ -60,7 +60,7 @@ class TrainedSettings(SimulatedSettings):
             optimizer=self.optimizer,
             lr=self.lr,
             weight_decay=self.weight_decay,
-            schedule=Schedule(kind="cosine", warmup=self.warmup),
+            schedule=self.schedule,
             epochs=epochs,
             seed=self.seed,
             accelerator=self.accelerator,
