@@ -13,12 +13,23 @@ from small_world import DIM, study_text
 
 from veriquant.cli.main import main
 from veriquant.networks import load_network
-from veriquant.recipes import shipped_recipes
+from veriquant.recipes import load_recipe, shipped_recipes
 from veriquant.results import Evaluation
 
 Cli = Callable[..., tuple[int, str, str]]
 CONSOLE = [sys.executable, "-c", "from veriquant.cli.main import main; main()"]
-VERBS = ["study", "evaluate", "quantize", "sensitivity", "train", "inspect", "networks", "recipes", "benchmarks", "demo"]
+VERBS = [
+    "study",
+    "evaluate",
+    "quantize",
+    "sensitivity",
+    "train",
+    "inspect",
+    "networks",
+    "recipes",
+    "benchmarks",
+    "demo",
+]
 
 
 @pytest.fixture
@@ -147,11 +158,16 @@ def test_a_runtime_can_be_chosen_by_timing(cli, world):
     assert "is the fastest" in out
 
 
+def needs_people(recipe: str) -> bool:
+    return getattr(load_recipe(recipe).resolved(), "loss", "teacher") != "teacher"
+
+
 @pytest.mark.parametrize("recipe", sorted(shipped_recipes()))
 def test_quantize_writes_a_network_that_is_whole(cli, world, tmp_path, recipe):
     out = tmp_path / "small.onnx"
+    people = ["--training-set", f"folder:{world / 'lfw'}"] if needs_people(recipe) else []
     code, said, err = cli(
-        "quantize", world / "tiny.onnx", "--recipe", recipe, "-c", world / "photos", "--images", 8, "-o", out
+        "quantize", world / "tiny.onnx", "--recipe", recipe, "-c", world / "photos", "--images", 8, "-o", out, *people
     )
     assert code == 0, err
     assert "MB → " in said

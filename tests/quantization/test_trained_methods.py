@@ -106,7 +106,11 @@ def test_with_labels_people_are_told_apart(network: Network, photos: Calibration
         recipe.apply(network, photos, Target())
 
 
-def test_too_few_images_are_told_in_one_line(network: Network, photos: Calibration, world: Path) -> None:
-    with pytest.raises(VeriQuantError, match="fewer than one batch") as caught:
-        made("qat-w4a8", network, load_calibration(world / "photos", 6))
+def test_few_images_make_one_batch_and_too_few_are_told_in_one_line(
+    network: Network, photos: Calibration, world: Path
+) -> None:
+    found = made("qat-w4a8", network, load_calibration(world / "photos", 6), epochs=1)
+    assert any(note.startswith("only 5 images") for note in found.notes)
+    with pytest.raises(VeriQuantError, match="photos") as caught:
+        made("qat-w4a8", network, load_calibration(world / "photos", 1))
     assert "\n" not in str(caught.value)

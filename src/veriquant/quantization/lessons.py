@@ -74,15 +74,15 @@ def lessons_for(network: Network, settings: TrainedSettings, calibration: Calibr
         raise VeriQuantError(f"loss {settings.loss!r} needs to know whose images they are: name a training set")
     else:
         trained = target.training_set
-    if len(trained) < settings.batch_size:
-        raise VeriQuantError(
-            f"{trained.source} gives {len(trained)} images to train on, fewer than one batch of {settings.batch_size}; "
-            "name a folder with more, or set a smaller batch_size"
-        )
+    if len(trained) < 2:
+        raise VeriQuantError(f"{trained.source} gives {len(trained)} image to train on; name a folder with thousands")
+    size = min(settings.batch_size, len(trained))
+    if size < settings.batch_size:
+        bench.notes.append(f"only {size} images to train on, a batch of them in place of {settings.batch_size}")
     batches = Batches(
         trained,
         network.spec,
-        settings.batch_size,
+        size,
         seed=settings.seed,
         workers=settings.workers,
         augmentation=PRESETS.get(settings.augmentation),
@@ -101,7 +101,7 @@ def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, ep
     student.eval()
     figures = history.epochs[-1]
     what = "cosine" if settings.loss == TEACHER else "loss"
-    return f"{epochs} epochs of {len(batches)} batches of {settings.batch_size}, {what} {figures[what]:.4f} in the last"
+    return f"{epochs} epochs of {len(batches)} batches, {what} {figures[what]:.4f} in the last"
 
 
 def _task(lessons: Lessons, student: Trainable) -> _Taught | _Named:
@@ -155,7 +155,7 @@ def _centres(lessons: Lessons, full: Trainable) -> Tensor:
     sums = torch.zeros(lessons.training_set.classes, dim)
     source = lessons.batches.plain(chosen)
     with torch.inference_mode():
-        for images, people in track(source, "class centres", total=-(-len(chosen) // lessons.settings.batch_size)):
+        for images, people in track(source, "class centres", total=-(-len(chosen) // lessons.batches.batch_size)):
             sums.index_add_(0, people, F.normalize(full(images)))
     centres: Tensor = F.normalize(sums) * (_CENTRE_STD * dim**0.5)
     return centres

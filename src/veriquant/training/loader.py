@@ -82,6 +82,7 @@ class Batches:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} of {world_size} processes")
         self.stats = FrontEndStats()
+        self.batch_size = batch_size
         self._batches = _Batches(
             training_set,
             spec.model_copy(update={"layout": "NCHW"}),
