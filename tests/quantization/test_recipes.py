@@ -35,6 +35,7 @@ FAITHFUL = {
     "qat-w4a8": 0.9,
     "qat-w2a8": 0.4,
     "iterative-2bit": 0.0,
+    "kolf-iterative": 0.0,
     "kolf-fixed-w8a8": 0.6,
     "kolf-fixed-w6a6": 0.6,
     "kolf-fixed-w4a4": 0.5,

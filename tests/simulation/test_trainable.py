@@ -9,10 +9,11 @@ import pytest
 import torch
 from hand_made import NETWORKS, cosines, fitted, in_onnxruntime, pixels
 
-from veriquant.deploy.pack import pack_planned
+from veriquant.deploy.pack import load_module, pack_planned, save_module
 from veriquant.deploy.pack.safetensors_pack import load_pack, save_pack
 from veriquant.schemes import AffineQuantizer, LearnedStepQuantizer
 from veriquant.schemes.dorefa import DorefaQuantizer
+from veriquant.schemes.mixed_step import MixedStepQuantizer
 from veriquant.schemes.pact import PactQuantizer
 from veriquant.simulation import Fitted, Precision
 from veriquant.simulation.trainable import Trainable
@@ -98,8 +99,16 @@ def test_what_was_trained_is_what_the_file_computes(precision: str) -> None:
     np.testing.assert_allclose(file, settled, rtol=1e-5, atol=1e-5 * np.abs(settled).max())
 
 
-@pytest.mark.parametrize("mixture", [(8,), (2,), (4, 2), (8, 4, 2), (8, 6)])
-def test_weights_of_widths_of_their_own_are_what_the_files_compute(mixture: tuple[int, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("levels", "mixture"),
+    [
+        *(("dorefa", widths) for widths in [(8,), (2,), (4, 2), (8, 4, 2), (8, 6)]),
+        *(("steps", widths) for widths in [(8,), (2,), (4, 2), (8, 4, 2)]),
+    ],
+)
+def test_weights_of_widths_of_their_own_are_what_the_files_compute(
+    levels: str, mixture: tuple[int, ...], tmp_path: Path
+) -> None:
     made = fitted(NETWORKS["residual_concat"](), ranges="minmax")
     change = made.change(dict.fromkeys(made.simulation.groups, Precision(8, 8)))
     draw = torch.Generator().manual_seed(0)
@@ -107,11 +116,14 @@ def test_weights_of_widths_of_their_own_are_what_the_files_compute(mixture: tupl
     for name in change.weights:
         weight = made.simulation.weighted(name).weight.detach()
         widths = torch.tensor(mixture, dtype=torch.uint8)[torch.randint(len(mixture), weight.shape, generator=draw)]
-        weights[name] = DorefaQuantizer.of(weight, widths, output="channel", normalised="channel")
-    for tensor, levels in change.activations.items():
-        assert isinstance(levels, AffineQuantizer)
-        low = float(-levels.zero_point * levels.scale)
-        activations[tensor] = PactQuantizer.over(low, low + 255 * float(levels.scale))
+        if levels == "dorefa":
+            weights[name] = DorefaQuantizer.of(weight, widths, output="channel", normalised="channel")
+        else:
+            weights[name] = MixedStepQuantizer(weight, widths)
+    for tensor, observed in change.activations.items():
+        assert isinstance(observed, AffineQuantizer)
+        low = float(-observed.zero_point * observed.scale)
+        activations[tensor] = PactQuantizer.over(low, low + 255 * float(observed.scale))
     network = Trainable(made.simulation, weights, activations).eval()
     trained = network(PIXELS).detach().numpy()
     network.settle(made)
@@ -126,7 +138,11 @@ def test_weights_of_widths_of_their_own_are_what_the_files_compute(mixture: tupl
     save_pack(tmp_path / "net.safetensors", codes, {})
     for name, found in load_pack(tmp_path / "net.safetensors").codes.items():
         assert torch.equal(found.decode(), codes[name].decode())
-        assert (found.widths is None) == (len(mixture) == 1)
+        assert (found.exponents is None) == (levels == "dorefa")
+        assert (found.widths is None) == (len(mixture) == 1 and levels == "dorefa")
+    save_module(tmp_path / "module.safetensors", made.simulation, made, plan)
+    loaded = load_module(tmp_path / "module.safetensors")(PIXELS).numpy()
+    np.testing.assert_allclose(loaded, settled, rtol=1e-6, atol=1e-6 * np.abs(settled).max())
 
 
 def test_a_state_dict_brings_all_that_was_learned_back() -> None:

@@ -1,17 +1,20 @@
 """`iterative`: weights of 8, 4 and 2 bits side by side, fewer in every iteration, by the magnitude of each weight.
 
-Kolf et al., sections 3.3 and 4.5, with DoReFa weights and PACT activations; label-free, or with labels as the source.
+Kolf et al., sections 3.3 and 4.5, with PACT activations; label-free, or with labels as the source.
 Weights of 8 bits are trained first (W₀). Each further iteration begins from W₀ again, with half of those weights that
 are wider than 2 bits, the least of them, at half the width; in the last all have 2 bits.
 
 The weights of a pretrained network have batch normalisation folded in, so that the range differs from channel to
-channel. Each channel is therefore brought to the same range, and its levels multiplied by a scale that is learned.
+channel: their magnitudes are compared relative to the largest of their channel. By default their levels are learned
+steps with a grid for each width (`MixedStepQuantizer`), which disturb a network that comes trained least. With the
+source's DoReFa levels each channel is brought to the same range, its levels multiplied by a scale that is learned.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -26,6 +29,7 @@ from veriquant.quantization.simulated import Bench
 from veriquant.quantization.trained_settings import TrainedSettings
 from veriquant.schemes import AffineQuantizer, Quantizer
 from veriquant.schemes.dorefa import DorefaQuantizer
+from veriquant.schemes.mixed_step import MixedStepQuantizer
 from veriquant.schemes.pact import PactQuantizer
 from veriquant.simulation.precision import Precision
 from veriquant.simulation.trainable import Trainable
@@ -33,15 +37,22 @@ from veriquant.simulation.trainable import Trainable
 #: The latent weights of a channel begin in [−1, 1], where tanh is bent and not yet flat.
 _REACH = 1.0
 
+_LEVELS = {
+    "steps": "weights on learned steps, a grid for each width",
+    "dorefa": "DoReFa weights, levels and ranges",
+}
+
 
 class IterativeSettings(TrainedSettings):
     """The source's settings: `iterations`, the `share` of weights that is halved after each, `activation_bits`.
 
     `epochs` is the length of each iteration, `first_epochs` that of the first, which trains W₀. The run stops after the
-    first iteration whose average width is at most `until` bits.
+    first iteration whose average width is at most `until` bits. `weights`: the levels, learned 'steps' with a grid for
+    each width, or the source's 'dorefa'.
     """
 
     target: str = "wide"
+    weights: Literal["steps", "dorefa"] = "steps"
     iterations: int = Field(default=ITERATIONS, ge=1)
     share: float = Field(default=SHARE, gt=0, le=1)
     until: float = Field(default=float(LEAST), ge=LEAST, le=START)
@@ -80,7 +91,7 @@ def _run(network: Network, settings: IterativeSettings, calibration: Calibration
     content = bench.file(plan)
     parameters = sum(each.numel() for each in last.widths.values())
     bench.notes += [
-        f"DoReFa weights, levels and ranges per output channel; PACT activations of {settings.activation_bits} bits, "
+        f"{_LEVELS[settings.weights]} per output channel; PACT activations of {settings.activation_bits} bits, "
         f"{kinds}; trained by {lessons.told}; {len(stages)} iterations, each from the 8-bit weights of the first",
         *(f"iteration {each.state.iteration}: {_told(each, parameters)}" for each in stages),
         bench.agreement(content, plan),
@@ -109,8 +120,7 @@ def _iterate(
             first = {name: value.clone() for name, value in student.state_dict().items()}
         if state.average <= settings.until or state.iteration == settings.iterations:
             return stages
-        magnitudes = {name: weight.detach() for name, (weight, _) in student.quantized().items()}
-        state = state.next(magnitudes, share=settings.share, iterations=settings.iterations)
+        state = state.next(_magnitudes(student), share=settings.share, iterations=settings.iterations)
         student.load_state_dict(first)
 
 
@@ -118,17 +128,25 @@ def _student(bench: Bench, settings: IterativeSettings) -> Trainable:
     simulation = bench.simulation
     change = bench.fitted.change(dict.fromkeys(simulation.groups, Precision(START, settings.activation_bits)))
     weights: dict[str, Quantizer] = {}
-    latent = {}
+    latent: dict[str, Tensor] = {}
     for name in change.weights:
         weight = simulation.weighted(name).weight.detach()
-        scale = weight.flatten(1).abs().amax(dim=1)
-        scale = torch.where(scale > 0, scale, 1.0)
-        share = weight / scale.reshape(-1, *[1] * (weight.ndim - 1))
-        latent[name] = torch.atanh(share * math.tanh(_REACH))
         widths = torch.full_like(weight, START, dtype=torch.uint8)
-        weights[name] = DorefaQuantizer(widths, scale, normalised="channel")
+        if settings.weights == "steps":
+            weights[name] = MixedStepQuantizer(weight, widths)
+        else:
+            scale, share = _relative(weight)
+            latent[name] = torch.atanh(share * math.tanh(_REACH))
+            weights[name] = DorefaQuantizer(widths, scale, normalised="channel")
     activations = {tensor: _clipping(levels) for tensor, levels in change.activations.items()}
     return Trainable(simulation, weights, activations, latent)
+
+
+def _relative(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest magnitude of each channel, (channels,), 1 where all are 0, and the weights divided by it."""
+    largest = weight.flatten(1).abs().amax(dim=1)
+    largest = torch.where(largest > 0, largest, 1.0)
+    return largest, weight / largest.reshape(-1, *[1] * (weight.ndim - 1))
 
 
 def _clipping(fitted: Quantizer) -> PactQuantizer:
@@ -139,9 +157,23 @@ def _clipping(fitted: Quantizer) -> PactQuantizer:
 
 
 def _give_widths(student: Trainable, state: MaskState) -> None:
-    for name, (_, quantizer) in student.quantized().items():
-        assert isinstance(quantizer, DorefaQuantizer)
+    for name, (weight, quantizer) in student.quantized().items():
+        assert isinstance(quantizer, DorefaQuantizer | MixedStepQuantizer)
         quantizer.set_widths(state.widths[name])
+        if isinstance(quantizer, MixedStepQuantizer):
+            quantizer.fit(weight)
+
+
+def _magnitudes(student: Trainable) -> dict[str, Tensor]:
+    """Return what weights are ranked by over all channels and layers: relative to their channel's largest.
+
+    DoReFa's latent weights are so from the start.
+    """
+    found = {}
+    for name, (weight, quantizer) in student.quantized().items():
+        latent = weight.detach()
+        found[name] = _relative(latent)[1] if isinstance(quantizer, MixedStepQuantizer) else latent
+    return found
 
 
 def _stored_bits(student: Trainable) -> int:

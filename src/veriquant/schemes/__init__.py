@@ -7,6 +7,7 @@ from veriquant.schemes.dorefa import DorefaQuantizer
 from veriquant.schemes.histogram import BINS, Histogram
 from veriquant.schemes.kmeans import fit_codebook
 from veriquant.schemes.learned_step import LearnedStepQuantizer
+from veriquant.schemes.mixed_step import MixedStepQuantizer
 from veriquant.schemes.pact import PactQuantizer
 from veriquant.schemes.quantizer import SCHEMES, Quantizer, Scheme
 from veriquant.schemes.ranges import RULES, RangeRule, activation_range, weight_range
@@ -21,6 +22,7 @@ __all__ = [
     "DorefaQuantizer",
     "Histogram",
     "LearnedStepQuantizer",
+    "MixedStepQuantizer",
     "PactQuantizer",
     "Quantizer",
     "RangeRule",

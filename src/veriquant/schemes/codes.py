@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from veriquant.schemes.own_grids import lowest, spacings
+
 
 @dataclass(frozen=True)
 class Codes:
@@ -28,7 +30,10 @@ class Codes:
     """The axis of the channels in `values`, or None for one scale."""
     widths: Tensor | None = None
     """uint8, the tensor's shape, where values have widths of their own: one of w bits is one of 2**w levels from
-    −levels.max() to levels.max(), evenly apart. None: all have `bits`."""
+    −levels.max() to levels.max(), evenly apart, or, where there are `exponents`, of the whole numbers
+    2**k · (lowest + own code), see `MixedLevels`. None: all have `bits`."""
+    exponents: Tensor | None = None
+    """uint8, (channels, 2): k of the values of 2 and of 4 bits, where levels are uniform and there are widths."""
 
     @property
     def whole(self) -> bool:
@@ -47,6 +52,8 @@ class Codes:
     def own_codes(self) -> Tensor:
         """Return each value's code in its own width, uint8, where there are `widths`."""
         assert self.widths is not None
+        if self.exponents is not None:
+            return (self.integers() / spacings(self.widths, self.exponents) - lowest(self.widths)).to(torch.uint8)
         assert self.levels is not None
         top = torch.exp2(self.widths.float()) - 1
         span = self.levels.max()

@@ -52,10 +52,10 @@ class IntegerWeight:
 def integer_weight(codes: Codes, exact: bool) -> IntegerWeight | None:
     """Return codes as an integer kernel takes them, or None where ONNX Runtime has none.
 
-    It has them for uniform codes of at most 8 bits with one zero point for all channels. `exact`: as uint8 where
-    products with int8 may saturate.
+    It has them for uniform codes of one width of at most 8 bits with one zero point for all channels. `exact`: as uint8
+    where products with int8 may saturate.
     """
-    if codes.levels is not None or codes.bits > 8:
+    if codes.levels is not None or codes.widths is not None or codes.bits > 8:
         return None
     stored, zero_points = to_array(codes.values), to_array(codes.zero_point)
     zero_point = int(zero_points.flat[0])

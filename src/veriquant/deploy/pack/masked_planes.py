@@ -32,24 +32,38 @@ def planes_opset(widths: Bytes) -> int:
     return max(opset(bits) for bits in (*used, _mask_bits(len(used))) if bits)
 
 
-def write_masked(parts: Parts, widths: Bytes, codes: Bytes, levels: Mapping[int, tuple[int, int]]) -> str:
+def write_masked(
+    parts: Parts,
+    widths: Bytes,
+    codes: Bytes,
+    levels: Mapping[int, tuple[int, float]],
+    factors: Mapping[int, str] | None = None,
+) -> str:
     """Store a mixture; return the name of a float tensor of its shape: apart · code + lowest, by each weight's width.
 
     `widths`, `codes`: uint8, of one shape, not empty. `levels`: (apart, lowest) of every width that occurs, such that
-    the results are below 2**24; see `DorefaQuantizer.levels_by_width`.
+    the results are below 2**24; see `DorefaQuantizer.levels_by_width`. `factors`: names of float tensors that broadcast
+    over the mixture, by which the results of a width are multiplied; 1 where there is none.
     """
     check_masked(widths, codes)
     used = used_widths(widths)
     flat_widths, flat_codes = widths.ravel(), codes.ravel()
     rows = [_values(parts, flat_codes[flat_widths == width], width, levels[width]) for width in used]
-    filled = rows[0]
+    shape = parts.constant(np.array(widths.shape, np.int64), "shape")
+    given = factors or {}
+    one = parts.constant(np.array(1.0, np.float32), "one")
+    filled, factor = rows[0], given.get(used[0], one)
     if len(used) > 1:
         mask = store(parts, np.searchsorted(used, flat_widths), _mask_bits(len(used)), TensorProto.INT32)
         filled = _spread(parts, _which(parts, mask, 0), rows[0])
     for index in range(1, len(used)):
         which = _which(parts, mask, index)
         filled = parts.add("Where", [which, _spread(parts, which, rows[index]), filled], "filled")
-    return parts.add("Reshape", [filled, parts.constant(np.array(widths.shape, np.int64), "shape")], "mixture")
+        if factors:
+            which = parts.add("Reshape", [which, shape], "which")
+            factor = parts.add("Where", [which, given.get(used[index], one), factor], "factor")
+    mixture = parts.add("Reshape", [filled, shape], "mixture")
+    return parts.add("Mul", [mixture, factor], "scaled") if factors else mixture
 
 
 def _mask_bits(classes: int) -> int:
@@ -68,7 +82,7 @@ def _spread(parts: Parts, which: str, row: str) -> str:
     return parts.add("Gather", [row, parts.add("Sub", [counted, one], "places")], "spread")
 
 
-def _values(parts: Parts, codes: Bytes, width: int, levels: tuple[int, int]) -> str:
+def _values(parts: Parts, codes: Bytes, width: int, levels: tuple[int, float]) -> str:
     """Return the name of a row of what codes of one width stand for, float."""
     apart, lowest = (parts.constant(np.array(each, np.float32), "level") for each in levels)
     scaled = parts.add("Mul", [store(parts, codes, width, TensorProto.FLOAT), apart], "scaled")

@@ -26,6 +26,7 @@ from veriquant.networks.network import Network, network_digest
 from veriquant.onnxgraph.graph import Array, Graph, is_transposed
 from veriquant.schemes import AffineQuantizer, CodebookQuantizer, Codes, Quantizer
 from veriquant.schemes.dorefa import MixedWidths
+from veriquant.schemes.mixed_levels import MixedLevels
 from veriquant.simulation import TARGETS, Fitted, Plan, Simulation, simulate_graph
 from veriquant.simulation.fitted import RoundedWeight, like
 from veriquant.simulation.precision import FLOAT_BITS
@@ -156,6 +157,8 @@ def _fill(fitted: Fitted, pack: Pack, plan: Plan) -> None:
 
 
 def _quantizer(codes: Codes) -> Quantizer:
+    if codes.widths is not None and codes.exponents is not None:
+        return MixedLevels(codes.scale, codes.widths, codes.exponents)
     if codes.widths is not None:
         assert codes.levels is not None
         return MixedWidths(codes.levels, codes.scale, codes.bits, codes.axis, codes.widths)

@@ -153,10 +153,8 @@ def _write_weight(
     """Let `node` read its weight from codes; a weight in `written`, by its content, is not stored again."""
     parts = Parts(node.name, pool)
     transposed = is_transposed(node)
-    contents = (
-        _content(tensor) for tensor in (codes.values, codes.scale, codes.zero_point, codes.levels, codes.widths)
-    )
-    key = (kernel is None, transposed, codes.bits, *contents)
+    told = codes.values, codes.scale, codes.zero_point, codes.levels, codes.widths, codes.exponents
+    key = (kernel is None, transposed, codes.bits, *(_content(tensor) for tensor in told))
     if key not in written:
         written[key] = (
             write_weight(parts, codes, transposed)

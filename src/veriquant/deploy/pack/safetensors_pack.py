@@ -2,11 +2,11 @@
 
 Loading executes nothing. For an operation ``name`` the file holds ``name::codes`` (uint8, packed as in `bits.py`) or,
 where widths differ from weight to weight, ``name::masked`` (uint8, entropy-coded as in `masked.py`); ``name::scale``;
-and ``name::zero_point`` (the narrowest integer type that holds it; one where all channels agree) or ``name::levels``. A
-parameter that is not quantized stands under its own name; bytes that go with them, such as the network's graph, under
-``::name`` (uint8, compressed by zlib). Numbers are float16 where that loses nothing, else float32. The file's metadata
-has one entry, ``veriquant``: JSON with the format's version, each operation's bits, shape and axis, and whatever the
-caller adds.
+and ``name::zero_point`` (the narrowest integer type that holds it; one where all channels agree) or ``name::levels``;
+and ``name::exponents`` (4 bits each) where the widths of a channel have spacings of their own. A parameter that is not
+quantized stands under its own name; bytes that go with them, such as the network's graph, under ``::name`` (uint8,
+compressed by zlib). Numbers are float16 where that loses nothing, else float32. The file's metadata has one entry,
+``veriquant``: JSON with the format's version, each operation's bits, shape and axis, and whatever the caller adds.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from veriquant.errors import VeriQuantError
 from veriquant.files import atomic_path
 from veriquant.onnxgraph.graph import PART, Array
 from veriquant.schemes.codes import Codes
+from veriquant.schemes.own_grids import COLUMNS, EXPONENT_BITS, lowest, spacings
 
 _KEY = "veriquant"
 _VERSION = 1
@@ -106,6 +107,8 @@ def _stored(codes: Codes) -> dict[str, Array]:
         parts["zero_point"] = to_array(zero_point.to(_narrowest(zero_point)).contiguous())
     if codes.levels is not None:
         parts["levels"] = _numbers(codes.levels)
+    if codes.exponents is not None:
+        parts["exponents"] = pack_bits(to_array(codes.exponents), EXPONENT_BITS)
     return parts
 
 
@@ -163,12 +166,25 @@ def _mixture(
     name: str, masked: Tensor, tensors: Mapping[str, Tensor], bits: int, shape: tuple[int, ...], axis: int | None
 ) -> Codes:
     """Return codes whose widths differ from value to value, as `masked.encode` wrote them."""
-    scale, levels = (tensors[f"{name}{PART}{part}"].float() for part in ("scale", "levels"))
+    scale = tensors[f"{name}{PART}scale"].float()
     widths, own = (torch.from_numpy(each) for each in decode(to_array(masked).tobytes(), shape))
+    packed = tensors.get(f"{name}{PART}exponents")
+    if packed is not None:
+        channels = shape[0]
+        unpacked = unpack_bits(packed.numpy(), EXPONENT_BITS, channels * len(COLUMNS)).astype(np.uint8)
+        exponents = torch.from_numpy(unpacked.reshape(channels, len(COLUMNS)))
+        whole = ((own + lowest(widths)) * spacings(widths, exponents)).to(torch.int32)
+        zero_point = tensors[f"{name}{PART}zero_point"].to(torch.int32).expand(channels).contiguous()
+        return Codes(whole + _along_rows(zero_point, whole), bits, scale, zero_point, None, axis, widths, exponents)
+    levels = tensors[f"{name}{PART}levels"].float()
     span = levels.max()
     whole = (own.float() * (2 * span / (torch.exp2(widths.float()) - 1)) - span).round()
     values = torch.searchsorted(levels, whole).to(torch.int32)
     return Codes(values, bits, scale, levels=levels, axis=axis, widths=widths)
+
+
+def _along_rows(value: Tensor, pattern: Tensor) -> Tensor:
+    return value.reshape(-1, *[1] * (pattern.ndim - 1))
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -17,6 +17,7 @@ from veriquant.deploy.pack.parts import Parts
 from veriquant.deploy.pack.storage import store
 from veriquant.onnxgraph.graph import Array
 from veriquant.schemes.codes import Codes
+from veriquant.schemes.own_grids import COLUMNS, EXPONENT_BITS, LOWEST
 
 
 def write_weight(parts: Parts, codes: Codes, transposed: bool) -> str:
@@ -32,11 +33,7 @@ def write_weight(parts: Parts, codes: Codes, transposed: bool) -> str:
 def write_codes(parts: Parts, codes: Codes, transposed: bool) -> str:
     """Write the integers that `whole` codes stand for, code − zero point or levels[code], as float; return the name."""
     if codes.widths is not None:
-        rows = (laid_out(to_array(each), transposed) for each in (codes.widths, codes.own_codes()))
-        widths, own = (np.ascontiguousarray(each) for each in rows)
-        span = int(to_array(codes.levels).max())
-        levels = {width: (2 * span // (2**width - 1), -span) for width in used_widths(widths)}
-        return write_masked(parts, widths, own, levels)
+        return _write_mixture(parts, codes, transposed)
     if codes.levels is not None:
         index = store(parts, laid_out(to_array(codes.values), transposed), codes.bits, TensorProto.INT32)
         return parts.add("Gather", [parts.constant(to_array(codes.levels), "levels"), index], "integers")
@@ -45,6 +42,29 @@ def write_codes(parts: Parts, codes: Codes, transposed: bool) -> str:
     if zero_point is None:
         return name
     return parts.add("Sub", [name, _float_zero_point(parts, zero_point, codes, transposed)], "centred")
+
+
+def _write_mixture(parts: Parts, codes: Codes, transposed: bool) -> str:
+    rows = (laid_out(to_array(each), transposed) for each in (codes.widths, codes.own_codes()))
+    widths, own = (np.ascontiguousarray(each) for each in rows)
+    if codes.exponents is None:
+        span = int(to_array(codes.levels).max())
+        levels = {width: (2 * span // (2**width - 1), float(-span)) for width in used_widths(widths)}
+        return write_masked(parts, widths, own, levels)
+    used, exponents = used_widths(widths), to_array(codes.exponents)
+    factors = {
+        width: _powers(parts, _along_outputs(exponents[:, column], widths.ndim, transposed))
+        for column, width in enumerate(COLUMNS)
+        if width in used
+    }
+    return write_masked(parts, widths, own, {width: (1, LOWEST[width]) for width in used}, factors)
+
+
+def _powers(parts: Parts, exponents: Array) -> str:
+    """Return the name of a tensor of 2**exponent, float, the exponents in just their bits."""
+    index = store(parts, exponents, EXPONENT_BITS, TensorProto.INT32)
+    table = parts.constant(2.0 ** np.arange(1 << EXPONENT_BITS, dtype=np.float32), "powers")
+    return parts.add("Gather", [table, index], "spacing")
 
 
 def _write_codebook(parts: Parts, codes: Codes, transposed: bool) -> str:
