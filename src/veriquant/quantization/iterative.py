@@ -84,8 +84,7 @@ def _run(network: Network, settings: IterativeSettings, calibration: Calibration
     }
     stages = _iterate(lessons, student, settings, recipe)
     last = stages[-1].state
-    widths = dict.fromkeys(bench.simulation.groups, Precision(_stored_bits(student), settings.activation_bits))
-    plan = bench.plan(widths).model_copy(
+    plan = bench.plan(_precisions(student, settings)).model_copy(
         update={"note": {"trained": "iterative magnitude mask", "average_bits": round(last.average, 4)}}
     )
     content = bench.file(plan)
@@ -176,15 +175,26 @@ def _magnitudes(student: Trainable) -> dict[str, Tensor]:
     return found
 
 
-def _stored_bits(student: Trainable) -> int:
-    """Return the bits of a code that tells all levels of the mixture apart."""
-    return max(quantizer.bits for _, quantizer in student.quantized().values())
+def _precisions(student: Trainable, settings: IterativeSettings) -> dict[str, Precision]:
+    """Return the precision that each group is stored in: codes that tell all levels of its mixtures apart.
+
+    The weights of a group get codes of as many bits, because a plan has one precision for them.
+    """
+    quantizers = {name: quantizer for name, (_, quantizer) in student.quantized().items()}
+    found = {}
+    for name, group in student.simulation.groups.items():
+        members = [quantizers[each] for each in group.weights if each in quantizers]
+        bits = max((each.bits for each in members), default=START)
+        for each in members:
+            each.bits = bits
+        found[name] = Precision(bits, settings.activation_bits)
+    return found
 
 
 def _measured(bench: Bench, student: Trainable, settings: IterativeSettings) -> float:
+    precisions = _precisions(student, settings)
     student.settle(bench.fitted)
-    widths = dict.fromkeys(bench.simulation.groups, Precision(_stored_bits(student), settings.activation_bits))
-    return bench.noise_under(bench.fitted.change(widths, codes=True))[1]
+    return bench.noise_under(bench.fitted.change(precisions, codes=True))[1]
 
 
 def _kinds(student: Trainable) -> str:

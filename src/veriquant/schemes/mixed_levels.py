@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -74,7 +72,7 @@ class MixedLevels(Quantizer):
 
     def extra_repr(self) -> str:
         """Return what the module prints of itself."""
-        return f"widths={self.widths.unique().tolist()}, channels={len(self.exponents)}"
+        return f"widths={_used(self.widths)}, channels={len(self.exponents)}"
 
     def _hold(self, scale: Tensor) -> None:
         self.register_buffer("scale", scale.detach().to(torch.float32).clone())
@@ -98,10 +96,13 @@ class MixedLevels(Quantizer):
 
 def check_widths(widths: Tensor) -> None:
     """Raise `VeriQuantError` for widths other than 2, 4 and 8 bits."""
-    found = cast(list[int], widths.unique().tolist())
-    others = [str(each) for each in found if each not in LOWEST]
+    others = [str(each) for each in _used(widths) if each not in LOWEST]
     if others:
         raise VeriQuantError(f"weights of {', '.join(others)} bits in a mixture: choose among 2, 4 and 8")
+
+
+def _used(widths: Tensor) -> list[int]:
+    return [width for width, count in enumerate(torch.bincount(widths.flatten()).tolist()) if count]
 
 
 def _measure_loaded(module: nn.Module, _: object) -> None:
