@@ -18,9 +18,11 @@ from scipy.special import gammaln
 from veriquant.deploy.pack.masked import decode, encode, entropy_bytes
 from veriquant.deploy.pack.masked_planes import plane_bytes, planes_opset, write_masked
 from veriquant.deploy.pack.parts import Parts, Pool
+from veriquant.deploy.pack.weights import write_codes
 from veriquant.errors import VeriQuantError
 from veriquant.onnxgraph.graph import Graph
 from veriquant.schemes import DorefaQuantizer
+from veriquant.schemes.mixed_step import MixedStepQuantizer
 
 HEAD = 6
 
@@ -195,3 +197,26 @@ def test_the_planes_take_as_many_bytes_as_is_said(among: tuple[int, ...]) -> Non
     held = len(graph_of(weight, quantizer).to_model().SerializeToString())
     assert said < held < said + 4000
     assert len(encode(widths, quantizer.own_codes(weight).numpy().ravel())) < said
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("among", [(2, 4, 8), (2, 4), (4, 8), (8,), (2,)])
+def test_onnxruntime_puts_grids_of_their_own_together_when_it_loads_the_file(
+    among: tuple[int, ...], transposed: bool, tmp_path
+) -> None:
+    weight = torch.randn(6, 45, generator=torch.Generator().manual_seed(0)) * torch.logspace(-2, 2, 6)[:, None]
+    picks = torch.from_numpy(np.random.default_rng(0).choice(among, size=weight.shape).astype(np.uint8))
+    codes = MixedStepQuantizer(weight, picks).codes(weight)
+    shape = weight.T.shape if transposed else weight.shape
+    image, output = (helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name in ("image", "sum"))
+    start = helper.make_graph([helper.make_node("Identity", ["image"], ["sum"], "sum")], "g", [image], [output])
+    opset = max(planes_opset(picks.numpy()), 17)
+    graph = Graph(helper.make_model(start, opset_imports=[helper.make_opsetid("", opset)], ir_version=10))
+    parts = Parts("sum", Pool(graph))
+    parts.add("Add", ["image", write_codes(parts, codes, transposed)], "add", "sum")
+    graph.replace(graph.nodes[0], parts.nodes)
+    where = tmp_path / "optimized.onnx"
+    found = session_of(graph, str(where)).run(None, {"image": np.zeros(shape, np.float32)})[0]
+    expected = codes.integers().numpy()
+    np.testing.assert_array_equal(found, expected.T if transposed else expected)
+    assert [node.op_type for node in onnx.load(where).graph.node] == ["Add"]

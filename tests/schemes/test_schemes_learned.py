@@ -360,6 +360,18 @@ def test_a_mixture_has_each_weights_own_levels_and_one_table(among: tuple[int, .
     assert torch.equal(whole * step, values)
 
 
+def test_a_mixture_may_be_stored_in_wider_codes() -> None:
+    weight = draw(6, 40)
+    quantizer = DorefaQuantizer.of(weight, mixed_widths((6, 40), (2, 4)), output="channel", normalised="channel")
+    values = quantizer(weight).detach()
+    own = quantizer.own_codes(weight)
+    quantizer.bits = 8
+    codes = quantizer.settled().codes(values)
+    assert codes.bits == 8
+    assert torch.equal(codes.decode(), values)
+    assert torch.equal(codes.own_codes(), own)
+
+
 def test_the_levels_of_8_4_and_2_bits_lie_on_the_grid_of_8() -> None:
     weight = torch.linspace(-2, 2, 9000).reshape(3, -1)
     fine = set(DorefaQuantizer(8)(weight).unique().tolist())
