@@ -13,8 +13,8 @@ from veriquant.report.tables import VERDICT_TONES, average_bits, variant_cell
 from veriquant.results import Allocation, AllocationPoint, Layer, NetworkStudy, Variant
 
 BITS_OF_UNIT = 8 * 16
-FLOAT_BITS = 32
 """Bit operations of one multiply-accumulate at W8A16, which relative BOPs are counted in."""
+FLOAT_BITS = 32
 OPERATING_POINT = 1e-3
 NOMINAL = (
     "r: bit operations (weight bits × activation bits × MACs) relative to W8A16. Nominal MB: parameters × bits / 8; "
