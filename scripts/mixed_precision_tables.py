@@ -4,6 +4,7 @@
     python scripts/mixed_precision_tables.py tables mobilefacenet-y1 mobileface-v2 mobilefacenet-foamliu
     python scripts/mixed_precision_tables.py robustness mobilefacenet-y1
     python scripts/mixed_precision_tables.py searches mobileface-v2
+    python scripts/mixed_precision_tables.py sizes mobilefacenet-y1 mobileface-v2 mobilefacenet-foamliu
     python scripts/mixed_precision_tables.py markdown mobilefacenet-y1 mobileface-v2 mobilefacenet-foamliu
 
 Everything runs in the simulation, whose embeddings are those of the packed files (the tests hold them to it); one bench
@@ -148,7 +149,6 @@ def tables(names: list[str]) -> None:
                             "sqnr": bench.noise_under(change)[1],
                             "r": bench.costs.relative_bops(assignment),
                             "nominal_mb": bench.costs.nominal_bytes(assignment) / 1e6,
-                            "file_mb": len(bench.file(bench.plan(assignment))) / 1e6,
                             **(faces.figures(bench, change) if label != "walk" else {}),
                         }
                     rows.append(row)
@@ -228,13 +228,29 @@ def _at(judge: Judge, bench: Bench, path: Walk, known: dict[int, tuple[float, fl
     return known[position][0]
 
 
+def sizes(names: list[str]) -> None:
+    """Print what fixed precisions take on disk: nominal bytes, the ONNX file, the safetensors file for PyTorch."""
+    images = calibration()
+    packed = OUT / "size.safetensors"
+    OUT.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        bench, _ = bench_of(load_network(NETWORKS[name]), images, target="wide")
+        for precision in ("W8A8", "W6A6", "W4A8"):
+            same = dict.fromkeys(bench.simulation.groups, Precision.parse(precision))
+            plan, nominal = bench.plan(same), bench.costs.nominal_bytes(same)
+            bench.pack_saver(plan)(packed)
+            found = (len(bench.file(plan)), packed.stat().st_size)
+            over = [f"{size:,} | {(size / nominal - 1) * 100:.1f} %" for size in found]
+            print(f"| {name} | {precision} | {nominal:,.0f} | {' | '.join(over)} |", flush=True)
+
+
 def markdown(names: list[str]) -> None:
     """Print the tables as they stand in the page."""
     for name in names:
         content = json.loads((OUT / f"tables-{name}.json").read_text(encoding="utf-8"))
         accuracy, rate = content["full"]["accuracy"], content["full"]["tar@far=1e-3"]
         print(f"\n**{name}**: full precision LFW {_percent(accuracy[0])}, TAR@FAR=1e-3 {_percent(rate[0])}\n")
-        print("| r | weights | what | accuracy | change (95 %) | TAR@1e-3 | change (95 %) | SQNR | nominal / file |")
+        print("| r | weights | what | accuracy | change (95 %) | TAR@1e-3 | change (95 %) | SQNR | nominal |")
         print("|---|---|---|---:|---:|---:|---:|---:|---:|")
         for row in content["rows"]:
             for label, what in (("fixed", row["fixed"]), ("mixed", f"mixed ({row['chosen']})")):
@@ -243,7 +259,7 @@ def markdown(names: list[str]) -> None:
                 print(
                     f"| {figures['r']:.3f} | {row['rounding']} | {what} | {_percent(figures['accuracy'])} | "
                     f"{changes[0]} | {_percent(figures['tar@far=1e-3'])} | {changes[1]} | {figures['sqnr']:.1f} dB | "
-                    f"{figures['nominal_mb']:.2f} / {figures['file_mb']:.2f} MB |"
+                    f"{figures['nominal_mb']:.2f} MB |"
                 )
             walked = row["walk_figures"]["sqnr"]
             print(f"| {row['r']:.3f} | {row['rounding']} | the walk alone | | | | | {walked:.1f} dB | |")
@@ -333,4 +349,5 @@ def _plain(content: object) -> object:
 
 
 if __name__ == "__main__":
-    {"tables": tables, "robustness": robustness, "searches": searches, "markdown": markdown}[sys.argv[1]](sys.argv[2:])
+    VERBS = {"tables": tables, "robustness": robustness, "searches": searches, "sizes": sizes, "markdown": markdown}
+    VERBS[sys.argv[1]](sys.argv[2:])

@@ -182,9 +182,10 @@ class AllocationPoint(Record):
     """Bit operations as a share of those at W8A16."""
     nominal_bytes: float
     predicted_sqnr: float
-    """From the sum of the groups' noise, dB."""
+    """−10·log10 of the sum of the groups' mean noise-to-signal ratios, dB: what the optimum minimises."""
     measured_sqnr: float | None = None
-    """With all groups quantized at once, dB; None where it was not run."""
+    """With all groups quantized at once, dB, as the mean over images of signal to noise (Pandey et al., equation 3), a
+    little above the former where noise differs from image to image; None where it was not run."""
     score: float | None = None
     """The task metric of the budget, where there is one and it was evaluated here."""
 

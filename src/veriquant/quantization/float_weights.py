@@ -16,10 +16,11 @@ from veriquant.schemes import SCHEMES
 _SMALLEST = 1024
 
 
-def store_in_eight_bits(content: bytes, names: Collection[str]) -> bytes:
-    """Return a model in which the weights of the nodes called `names` are 8-bit codes, one scale per output channel.
+def store_in_eight_bits(content: bytes, names: Collection[str]) -> tuple[bytes, set[str]]:
+    """Return a model in which weights of the nodes called `names` are 8-bit codes, one scale per output channel.
 
-    The runtime decodes them when it loads the file, so that it computes as fast as before.
+    The runtime decodes them when it loads the file, so that it computes as fast as before. Second, the names of the
+    nodes whose weights these are: small ones are not worth it.
     """
     graph = Graph(onnx.load_model_from_string(content), own_names=True)
     weights = {}
@@ -29,4 +30,4 @@ def store_in_eight_bits(content: bytes, names: Collection[str]) -> bytes:
             continue
         rows = torch.from_numpy((weight.T if is_transposed(node) else weight).copy())
         weights[node.name] = PackedWeight(SCHEMES.get("symmetric").fit_weight(rows, 8, "mse").codes(rows))
-    return pack_onnx(graph, weights, {}) if weights else content
+    return (pack_onnx(graph, weights, {}) if weights else content), set(weights)

@@ -116,6 +116,8 @@ class _Built:
     kernels: Kernels
     cosine: float
     kept: tuple[str, ...]
+    stored: frozenset[str]
+    """The nodes that compute in float with weights stored in 8 bits."""
 
 
 def _run(network: Network, settings: Int8Settings, calibration: Calibration | None, target: Target) -> Quantized:
@@ -134,7 +136,8 @@ def _run(network: Network, settings: Int8Settings, calibration: Calibration | No
     kept |= {
         operation(name): "before the first or after the last layer with weights: nothing to gain" for name in work.edges
     }
-    return Quantized(built.content, quantized_layers(network.onnx, work.graph, kept, errors), work.notes)
+    stored = {operation(name) for name in built.stored}
+    return Quantized(built.content, quantized_layers(network.onnx, work.graph, kept, errors, stored), work.notes)
 
 
 def _prepare(network: Network, settings: Int8Settings, calibration: Calibration, target: Target) -> _Work:
@@ -240,11 +243,11 @@ def _build(work: _Work, kernels: Kernels, kept: Sequence[str]) -> _Built:
         content = insert_qdq(
             work.graph, work.ranges, kernels, keep_float=in_float, fused_outputs=work.layout.fused_outputs
         )
-        content = store_in_eight_bits(content, in_float)
+        content, stored = store_in_eight_bits(content, in_float)
         embedder = open_embedder(content, work.network.spec, runtime=work.target.runtime, threads=work.target.threads)
         size = embedder.max_batch or 16
         embeddings = np.concatenate([embedder(work.check[i : i + size]) for i in range(0, len(work.check), size)])
-    return _Built(content, kernels, mean_cosine(work.reference, embeddings), tuple(kept))
+    return _Built(content, kernels, mean_cosine(work.reference, embeddings), tuple(kept), frozenset(stored))
 
 
 def mean_cosine(reference: Array, embeddings: Array) -> float:

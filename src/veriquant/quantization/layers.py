@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from veriquant.onnxgraph.graph import Graph, operation
 from veriquant.onnxgraph.inspection import inspect_onnx
@@ -15,12 +15,14 @@ def quantized_layers(
     graph: Graph,
     kept: Mapping[str, str],
     errors: Mapping[str, float] | None = None,
+    stored: Collection[str] = (),
     weight_bits: int = 8,
 ) -> list[Layer]:
     """Return the layers of the user's network `onnx` after quantization.
 
     `graph` is what was quantized; an operation that is not in it any more was folded into its neighbour. `kept` maps
-    the operations that stay in floating point to the reason. `errors`: see `sensitivity`.
+    the operations that stay in floating point to the reason; of these, `stored` have their weights in the file in
+    `weight_bits` all the same. `errors`: see `sensitivity`.
     """
     parts: dict[str, list[str]] = {}
     for node in graph.nodes:
@@ -28,7 +30,7 @@ def quantized_layers(
     layers = []
     for layer in inspect_onnx(onnx).layers:
         made_of = parts.get(layer.name)
-        in_float = layer.name in kept
+        in_float, packed = layer.name in kept, layer.name in stored
         reason = kept.get(layer.name, "")
         if made_of is None:
             reason = "folded into its neighbour"
@@ -37,7 +39,7 @@ def quantized_layers(
         layers.append(
             layer.model_copy(
                 update={
-                    "weight_bits": None if not layer.parameters else 32 if in_float else weight_bits,
+                    "weight_bits": None if not layer.parameters else 32 if in_float and not packed else weight_bits,
                     "activation_bits": 32 if in_float else 8,
                     "kept_float": in_float,
                     "reason": reason,

@@ -14,6 +14,7 @@ from veriquant.results import Allocation, AllocationPoint, Layer, NetworkStudy, 
 
 BITS_OF_UNIT = 8 * 16
 """Bit operations of one multiply-accumulate at W8A16, which relative BOPs are counted in."""
+FLOAT_BITS = 32
 OPERATING_POINT = 1e-3
 NOMINAL = (
     "r: bit operations (weight bits × activation bits × MACs) relative to W8A16. Nominal MB: parameters × bits / 8; "
@@ -103,7 +104,12 @@ def _fixed_cells(variant: Variant, network: NetworkStudy) -> tuple[Cell, ...]:
 
 def relative_bops(layers: Sequence[Layer]) -> float | None:
     """Return the bit operations of layers with weights as a share of those at W8A16; None where bits are unknown."""
-    counted = [(layer.macs, layer.weight_bits, layer.activation_bits) for layer in layers if layer.weight_bits]
+    counted = [
+        # A layer that computes in float does so whatever its weights are stored in.
+        (layer.macs, FLOAT_BITS if layer.kept_float else layer.weight_bits, layer.activation_bits)
+        for layer in layers
+        if layer.weight_bits
+    ]
     total = sum(macs for macs, _, _ in counted)
     if not total or any(activation is None for _, _, activation in counted):
         return None

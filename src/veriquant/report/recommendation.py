@@ -216,15 +216,15 @@ def _finding(benchmark: str, metric: str, difference: Difference | None, measure
     factor = people_needed(difference)
     if factor is None:
         return f"{text}. More comparisons of more people are needed to decide {rule('undecided')}."
-    return f"{text}. About {_rounded_up(factor)} times as many people would decide it {rule('undecided')}."
+    return f"{text}. {_rounded_up(factor)} times as many people would decide it {rule('undecided')}."
 
 
 def _rounded_up(factor: float) -> str:
-    """Write a factor on the careful side: 1.5, 3, 40; beyond a hundred it is only that."""
+    """Write a factor on the careful side: about 1.5, 3, 40; beyond a hundred it is only that."""
     if factor > 100:
-        return "more than 100"
+        return "More than 100"
     step = 0.5 if factor < 3 else 1 if factor < 20 else 5
-    return numbers.number(-(-factor // step) * step, 1).removesuffix(".0")
+    return "About " + numbers.number(-(-factor // step) * step, 1).removesuffix(".0")
 
 
 def _acceptability(verdicts: Sequence[str]) -> Acceptability:

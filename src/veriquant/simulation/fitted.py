@@ -201,10 +201,10 @@ def in_halves(quantizer: Quantizer) -> Quantizer:
     """Round a quantizer's scales to float16, in place, so that a file may store them in two bytes and lose nothing.
 
     Weights are rounded to its levels afterwards, so that a channel of next to nothing, whose scale float16 only has
-    coarsely, still gets the codes that go with it.
+    coarsely, still gets the codes that go with it. More than 8 bits are finer than float16: their scales stay.
     """
     scale = getattr(quantizer, "scale", None)
-    if isinstance(scale, Tensor):
+    if isinstance(scale, Tensor) and quantizer.bits <= EXACT_BITS:
         scale.copy_(halves(scale).clamp(min=_LEAST_HALF))
     return quantizer
 

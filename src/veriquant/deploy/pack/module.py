@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from veriquant.deploy.pack.arrays import laid_out, to_array
+from veriquant.deploy.pack.planned import planned_parts
 from veriquant.deploy.pack.safetensors_pack import Pack, load_pack, save_pack
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.spec import InputSpec
@@ -29,7 +30,6 @@ from veriquant.schemes.dorefa import MixedWidths
 from veriquant.schemes.mixed_levels import MixedLevels
 from veriquant.simulation import TARGETS, Fitted, Plan, Simulation, simulate_graph
 from veriquant.simulation.fitted import RoundedWeight, like
-from veriquant.simulation.precision import FLOAT_BITS
 from veriquant.simulation.steps import Change
 
 _KIND = "module"
@@ -56,31 +56,17 @@ class PackedModule(nn.Module):
 
 def save_module(path: str | os.PathLike[str], simulation: Simulation, fitted: Fitted, plan: Plan) -> None:
     """Write a simulated network under `plan` atomically, its weights as codes in their own bits."""
-    codes: dict[str, Codes] = {}
-    biases: dict[str, Tensor] = {}
-    levels: dict[str, list[float]] = {}
-    for name, settings in plan.groups.items():
-        precision, group = settings.precision(), simulation.groups[name]
-        if precision.weight_bits < FLOAT_BITS:
-            for operation in group.weights:
-                rounded = fitted.weight(operation, precision.weight_bits, settings.scheme)
-                codes[operation] = rounded.quantizer.codes(rounded.weight)
-                if rounded.bias is not None:
-                    biases[operation] = rounded.bias
-        if precision.activation_bits < FLOAT_BITS:
-            for tensor in group.activations:
-                quantizer = fitted.activation(tensor, precision.activation_bits)
-                assert isinstance(quantizer, AffineQuantizer)
-                levels[tensor] = [float(quantizer.scale), int(quantizer.zero_point), quantizer.bits]
-    skeleton = _without(simulation.graph, codes, biases)
+    parts = planned_parts(simulation, fitted, plan)
+    skeleton = _without(simulation.graph, parts.codes, parts.biases)
     metadata = {
         "kind": _KIND,
         "name": simulation.name,
         "spec": simulation.spec.model_dump(mode="json"),
         "plan": plan.model_dump(mode="json", exclude_none=True),
-        "levels": levels,
+        "levels": {tensor: [each.scale, each.zero_point, each.bits] for tensor, each in parts.levels.items()},
     }
-    save_pack(path, codes, {_bias(name): bias for name, bias in biases.items()}, metadata, blobs={"graph": skeleton})
+    biases = {_bias(name): bias for name, bias in parts.biases.items()}
+    save_pack(path, parts.codes, biases, metadata, blobs={"graph": skeleton})
 
 
 def load_module(path: str | os.PathLike[str]) -> PackedModule:

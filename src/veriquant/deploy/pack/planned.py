@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from torch import Tensor
+
 from veriquant.deploy.pack.levels import ActivationLevels, PackedWeight
 from veriquant.deploy.pack.onnx_file import pack_onnx
 from veriquant.errors import VeriQuantError
-from veriquant.schemes import AffineQuantizer
+from veriquant.schemes import AffineQuantizer, Codes
 from veriquant.simulation import Fitted, Plan, Simulation
 from veriquant.simulation.precision import FLOAT_BITS
 
@@ -18,22 +22,36 @@ def pack_planned(simulation: Simulation, fitted: Fitted, plan: Plan) -> bytes:
     in float on the codes themselves, so that its embeddings are those of the simulation.
     """
     integers = simulation.table.integer_kernels
-    weights: dict[str, PackedWeight] = {}
-    biases = {}
-    activations: dict[str, ActivationLevels] = {}
+    parts = planned_parts(simulation, fitted, plan)
+    weights = {name: PackedWeight(codes, integer=integers, exact=not integers) for name, codes in parts.codes.items()}
+    biases = {name: bias.numpy() for name, bias in parts.biases.items()}
+    return pack_onnx(simulation.graph, weights, parts.levels, biases=biases)
+
+
+@dataclass(frozen=True)
+class PlannedParts:
+    """What a plan makes of a network: codes and biases by operation, levels of activations by tensor."""
+
+    codes: dict[str, Codes]
+    biases: dict[str, Tensor]
+    levels: dict[str, ActivationLevels]
+
+
+def planned_parts(simulation: Simulation, fitted: Fitted, plan: Plan) -> PlannedParts:
+    """Return what every file of a network under `plan` holds; groups in floating point are not in it."""
+    parts = PlannedParts({}, {}, {})
     for name, settings in plan.groups.items():
         precision, group = settings.precision(), simulation.groups[name]
         if precision.weight_bits < FLOAT_BITS:
             for operation in group.weights:
                 rounded = fitted.weight(operation, precision.weight_bits, settings.scheme)
-                codes = rounded.quantizer.codes(rounded.weight)
-                weights[operation] = PackedWeight(codes, integer=integers, exact=not integers)
+                parts.codes[operation] = rounded.quantizer.codes(rounded.weight)
                 if rounded.bias is not None:
-                    biases[operation] = rounded.bias.numpy()
+                    parts.biases[operation] = rounded.bias
         if precision.activation_bits < FLOAT_BITS:
             for tensor in group.activations:
-                activations[tensor] = _levels(fitted, tensor, precision.activation_bits)
-    return pack_onnx(simulation.graph, weights, activations, biases=biases)
+                parts.levels[tensor] = _levels(fitted, tensor, precision.activation_bits)
+    return parts
 
 
 def _levels(fitted: Fitted, tensor: str, bits: int) -> ActivationLevels:
