@@ -7,7 +7,7 @@ where the head that trained the network had them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ from veriquant.quantization.trained_settings import TEACHER, TrainedSettings
 from veriquant.schemes.observed import ObservedQuantizer
 from veriquant.simulation.trainable import Trainable
 from veriquant.training.augment import PRESETS
-from veriquant.training.distillation import Distillation, grouped
+from veriquant.training.distillation import Distillation, Units, difference, grouped
 from veriquant.training.heads import Head, make_head
 from veriquant.training.loader import Batches
 from veriquant.training.loop import train
@@ -38,6 +38,8 @@ from veriquant.training.task import Recognition, Task
 
 #: Images of a person whose mean embedding a class vector begins as.
 _IMAGES_A_CENTRE = 20
+#: Images that tell how large parameters are.
+_PROBES = 8
 #: The length of a class vector at the start, that of a drawn one: an optimizer turns shorter ones faster.
 _CENTRE_STD = 0.01
 
@@ -105,15 +107,26 @@ def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, ep
 
 
 def _task(lessons: Lessons, student: Trainable) -> _Taught | _Named:
-    settings = lessons.settings
-    full = Trainable(lessons.bench.simulation, {}, {})
+    settings, bench = lessons.settings, lessons.bench
+    full = Trainable(bench.simulation, {}, {})
+    units = student.units(bench.fit[:_PROBES])
+    way = _on_the_way(student, settings.taps) if settings.hints else ()
+    rates = {"weight": settings.hints, "levels_rate": settings.levels_rate}
     if settings.loss == TEACHER:
-        return _Taught(student, full, settings.distance, settings.levels_rate)
-    dim, classes = lessons.bench.network.dim, lessons.training_set.classes
+        return _Taught(student, full, settings.distance, on_the_way=way, units=units, **rates)
+    dim, classes = bench.network.dim, lessons.training_set.classes
     head = make_head(settings.loss, dim, classes, scale=settings.scale, margin=settings.margin)
     with torch.no_grad():
         head.weight.copy_(_centres(lessons, full))
-    return _Named(student, head, settings.levels_rate)
+        units[head.weight] = head.weight.square().mean().sqrt()
+    return _Named(student, head, full, on_the_way=way, units=units, **rates)
+
+
+def _on_the_way(student: Trainable, count: int) -> tuple[str, ...]:
+    """Return at most `count` quantized tensors between input and embeddings, evenly spread, the last among them."""
+    tensors = sorted(student.tensors, key=student.simulation.steps.names.__getitem__)
+    count = min(count, len(tensors))
+    return tuple(tensors[round((number + 1) * len(tensors) / count) - 1] for number in range(count))
 
 
 class _Freezing(Task):
@@ -134,15 +147,39 @@ class _Taught(_Freezing, Distillation):
 
 
 class _Named(_Freezing, Recognition):
-    """Learns to tell people apart, quantizers at a rate of their own."""
+    """Learns to tell people apart, held on the way to what the full-precision network computes."""
 
-    def __init__(self, network: Trainable, head: Head, levels_rate: float) -> None:
+    def __init__(
+        self,
+        network: Trainable,
+        head: Head,
+        full: Trainable,
+        *,
+        on_the_way: Sequence[str],
+        weight: float,
+        levels_rate: float,
+        units: Units,
+    ) -> None:
         super().__init__(network, head)
-        self._levels_rate = levels_rate
+        self.full = full.requires_grad_(False)
+        self._networks = network, full
+        self._on_the_way, self._weight = tuple(on_the_way), weight
+        self._levels_rate, self._units = levels_rate, units
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor | Mapping[str, Tensor]:
+        """See `Recognition.loss`; with tensors on the way also their ``difference`` to the full-precision ones."""
+        if not self._on_the_way:
+            return super().loss(images, labels)
+        student, full = self._networks
+        with torch.no_grad():
+            wanted = full.tapped(images, self._on_the_way)[1]
+        embeddings, given = student.tapped(images, self._on_the_way)
+        apart = difference(given, wanted)
+        return {"loss": self.head(embeddings, labels) + self._weight * apart, "difference": apart.detach()}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """See `Task.parameter_groups`."""
-        return grouped(self, self._levels_rate)
+        return grouped(self, self._levels_rate, self._units)
 
 
 def _centres(lessons: Lessons, full: Trainable) -> Tensor:

@@ -25,7 +25,9 @@ class TrainedSettings(SimulatedSettings):
     (LSQ); 'observed' takes the extremes of what passes for `observe` of the run, then freezes them (Kolf et al., 3.4).
     `loss`: 'teacher', or a margin head's ('arcface', 'cosface', 'adaface') with its `scale` and `margin`, for which a
     training set with labels is named; `distance` is the teacher's.
-    `levels_rate`: the learning rate of learned levels relative to that of weights. `workers`: processes that decode.
+    `hints`: the weight of differences to the full-precision network on the way, at `taps` tensors (0: none).
+    `lr`: with AdamW relative to the size of what learns (`RelativeAdamW`); `levels_rate`: that of learned levels
+    relative to that of weights. `workers`: processes that decode.
     """
 
     images: int = Field(default=128, ge=1)
@@ -34,13 +36,15 @@ class TrainedSettings(SimulatedSettings):
     observe: float = Field(default=0.2, ge=0, le=1)
     loss: Literal["teacher", "arcface", "cosface", "adaface"] = "teacher"
     distance: Distance = "cosine"
+    hints: float = Field(default=1.0, ge=0)
+    taps: int = Field(default=16, ge=1)
     scale: float | None = Field(default=None, gt=0)
     margin: float | None = Field(default=None, ge=0)
-    levels_rate: float = Field(default=0.05, ge=0)
-    batch_size: int = Field(default=32, ge=2)
+    levels_rate: float = Field(default=1.0, ge=0)
+    batch_size: int = Field(default=8, ge=2)
     epochs: int = Field(default=10, ge=1)
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    lr: float = Field(default=5e-4, gt=0)
+    lr: float = Field(default=5e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Schedule = Schedule(kind="cosine", warmup=0.2)
     augmentation: str = "flip"

@@ -125,6 +125,10 @@ class DorefaQuantizer(Quantizer):
         codes = torch.searchsorted(table, self.integers(values)).to(torch.int32)
         return Codes(codes, self.bits, self.step(), levels=self._padded_table(), axis=self.axis)
 
+    def units(self) -> dict[str, Tensor]:
+        """See `Quantizer.units`: the output scale that it started from."""
+        return {} if self.output == "none" else {"scale": self.least / _LEAST}
+
     @torch.no_grad()
     def settled(self) -> CodebookQuantizer:
         """See `Quantizer.settled`: its levels are those of all widths in use, and each weight keeps its own."""

@@ -125,6 +125,11 @@ class LearnedStepQuantizer(AffineQuantizer):
             self.zero_point.copy_((-self.offset / scale).round_().clamp_(0, 2**self.bits - 1))
         return AffineQuantizer(scale, self.zero_point.clone(), self.bits, self.axis)
 
+    def units(self) -> dict[str, Tensor]:
+        """See `Quantizer.units`: the step that it started from, and for the offset the range of all levels."""
+        start = self.least / _LEAST
+        return {"scale": start} if self.offset is None else {"scale": start, "offset": start * (2**self.bits - 1)}
+
     def extra_repr(self) -> str:
         """Return what the module prints of itself."""
         return f"{super().extra_repr()}, batched={self.batched}, learns_offset={self.offset is not None}"

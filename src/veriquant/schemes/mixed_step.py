@@ -73,6 +73,10 @@ class MixedStepQuantizer(MixedLevels):
         """See `MixedLevels.step`."""
         return torch.maximum(self.scale.detach(), self.least) / self._widest
 
+    def units(self) -> dict[str, Tensor]:
+        """See `Quantizer.units`: what was fitted."""
+        return {"scale": self.least / _LEAST}
+
     @torch.no_grad()
     def settled(self) -> MixedLevels:
         """See `Quantizer.settled`."""

@@ -100,6 +100,10 @@ class PactQuantizer(Quantizer):
         low = torch.zeros_like(low) if self.kind == "one-sided" else -low
         return AffineQuantizer(*uniform_levels(low, high, self.bits, symmetric=False), self.bits)
 
+    def units(self) -> dict[str, Tensor]:
+        """See `Quantizer.units`: the α that it started from."""
+        return {"alpha": self.least / _LEAST}
+
     def extra_repr(self) -> str:
         """Return what the module prints of itself."""
         return f"bits={self.bits}, kind={self.kind}"

@@ -31,6 +31,13 @@ class Quantizer(nn.Module, ABC):
     def codes(self, values: Tensor) -> Codes:
         """Return the same as codes: ``codes(values).decode()`` equals ``forward(values)``."""
 
+    def units(self) -> dict[str, Tensor]:
+        """Return how large the parameters that learn are, by name, each shaped as its parameter.
+
+        An optimizer that moves everything by a share of its size takes this for the size.
+        """
+        return {}
+
     def settled(self) -> Quantizer:
         """Return the levels as they are now, as a quantizer that learns no more; it gives the same bit for bit."""
         return self

@@ -6,7 +6,7 @@ comes before the change is computed once, several changes run stacked along the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -225,12 +225,13 @@ class Steps:
             max((self.bytes[i] for i in (*order, *live)), default=0),
         )
 
-    def finish(self, program: Program, env: Env, parts: Sequence[Change]) -> Tensor:
-        """Run a program to the network's output; `env` loses what is no longer needed."""
+    def finish(self, program: Program, env: Env, parts: Sequence[Change], keep: Collection[int] = ()) -> Tensor:
+        """Run a program to the network's output; `env` loses what is no longer needed, but for the steps in `keep`."""
         for position, index in enumerate(program.order):
             self.advance(index, env, parts)
             for dead in program.dying.get(position, ()):
-                env.pop(dead, None)
+                if dead not in keep:
+                    env.pop(dead, None)
         output = env[self.output]
         assert isinstance(output, Tensor)
         return output

@@ -6,7 +6,7 @@ shift for every channel, is done by biases and by quantizers with a learned scal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from veriquant.schemes.quantizer import Quantizer
 from veriquant.simulation.fitted import Fitted, RoundedWeight, halves, in_halves, like
 from veriquant.simulation.simulation import Simulation
-from veriquant.simulation.steps import Change
+from veriquant.simulation.steps import Change, Env
 
 
 class Trainable(nn.Module):
@@ -56,12 +56,22 @@ class Trainable(nn.Module):
         """The simulated network that this one started from."""
         return self._simulation[0]
 
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The tensors that are quantized, by name."""
+        return tuple(self._tensors)
+
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings (n, dim) of standardised images, float32 (n, channels, height, width)."""
+        return self.tapped(images, ())[0]
+
+    def tapped(self, images: Tensor, tensors: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
+        """Return the embeddings, and the named tensors on the way to them as their quantizers leave them."""
         steps = self.simulation.steps
-        env = steps.start(images)
-        env.update((index, self.get_buffer(f"constant_{number}")) for number, index in enumerate(self._constants))
-        return steps.finish(steps.program(0), env, [self._change()])
+        places = [steps.names[tensor] for tensor in tensors]
+        env = self._started(images)
+        embeddings = steps.finish(steps.program(0), env, [self._change()], places)
+        return embeddings, [env[place] for place in places]
 
     def quantized(self) -> dict[str, tuple[nn.Parameter, Quantizer]]:
         """Return each quantized operation's weight, as the quantizer is given it, and the quantizer."""
@@ -69,6 +79,25 @@ class Trainable(nn.Module):
         for name, quantizer in zip(self._with_levels, self.weight_quantizers, strict=True):
             assert isinstance(quantizer, Quantizer)
             found[name] = (self.weights[self._weighted.index(name)], quantizer)
+        return found
+
+    @torch.no_grad()
+    def units(self, images: Tensor) -> dict[nn.Parameter, Tensor]:
+        """Return how large the parameters are, each unit of its parameter's shape or broadcast to it.
+
+        Of a weight the root mean square of each output channel; of a bias the standard deviation of what the operation
+        gives in each channel for `images`, a few, in full precision; of levels see `Quantizer.units`. No unit is less
+        than a hundredth of the mean of its tensor's, so that dead channels have one.
+        """
+        found: dict[nn.Parameter, Tensor] = {}
+        for weight in self.weights:
+            found[weight] = _not_tiny(weight.flatten(1).square().mean(1).sqrt()).reshape(-1, *[1] * (weight.ndim - 1))
+        for bias, given in zip(self.biases, self._given(images), strict=True):
+            found[bias] = _not_tiny(given.float().std(dim=[axis for axis in range(given.ndim) if axis != 1]))
+        for quantizer in (*self.weight_quantizers, *self.activation_quantizers):
+            assert isinstance(quantizer, Quantizer)
+            parameters = dict(quantizer.named_parameters(recurse=False))
+            found.update((parameters[name], unit) for name, unit in quantizer.units().items())
         return found
 
     def settle(self, fitted: Fitted) -> None:
@@ -90,6 +119,19 @@ class Trainable(nn.Module):
                 assert isinstance(quantizer, Quantizer)
                 fitted.hold_activation(tensor, quantizer.settled())
 
+    def _started(self, images: Tensor) -> Env:
+        env = self.simulation.steps.start(images)
+        env.update((index, self.get_buffer(f"constant_{number}")) for number, index in enumerate(self._constants))
+        return env
+
+    def _given(self, images: Tensor) -> list[Tensor]:
+        """Return what the operations with a bias give in full precision, before any activation function."""
+        steps = self.simulation.steps
+        places = [steps.operations[name] for name in self._biased]
+        env = self._started(images)
+        steps.finish(steps.program(0), env, [Change()], places)
+        return [env[place] for place in places]
+
     def _change(self) -> Change:
         weights = dict(zip(self._weighted, self.weights, strict=True))
         for name, quantizer in zip(self._with_levels, self.weight_quantizers, strict=True):
@@ -103,6 +145,11 @@ class Trainable(nn.Module):
                 if isinstance(quantizer, Quantizer)
             },
         )
+
+
+def _not_tiny(sizes: Tensor) -> Tensor:
+    least = sizes.mean() / 100
+    return sizes.clamp(min=float(least)) if least > 0 else torch.ones_like(sizes)
 
 
 def _copied(parameter: Tensor | None) -> nn.Parameter:

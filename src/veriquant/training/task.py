@@ -62,7 +62,7 @@ class Recognition(Task):
         self.network = network
         self.head = head
 
-    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor | Mapping[str, Tensor]:
         """Return the head's loss, a scalar."""
         loss: Tensor = self.head(self.network(images), labels)
         return loss
