@@ -7,12 +7,19 @@ that trains is the simulated one; what it has become is packed as every plan is,
 from __future__ import annotations
 
 from veriquant.data.calibration import Calibration
+from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
 from veriquant.quantization.lessons import learn, lessons_for
 from veriquant.quantization.method import METHODS, Method, Quantized, Target
 from veriquant.quantization.simulated import Bench
 from veriquant.quantization.trained_settings import QatSettings
-from veriquant.schemes import AffineQuantizer, LearnedStepQuantizer, Quantizer
+from veriquant.schemes import (
+    AffineQuantizer,
+    LearnedMidriseQuantizer,
+    LearnedStepQuantizer,
+    MidriseQuantizer,
+    Quantizer,
+)
 from veriquant.schemes.observed import ObservedQuantizer
 from veriquant.simulation.precision import Precision
 from veriquant.simulation.trainable import Trainable
@@ -60,7 +67,14 @@ def _student(bench: Bench, settings: QatSettings, widths: dict[str, Precision]) 
 
 def _learning(fitted: Quantizer, settings: QatSettings, *, batched: bool) -> Quantizer:
     """Return the levels that train, starting from those that calibration found."""
-    assert isinstance(fitted, AffineQuantizer)
+    if isinstance(fitted, MidriseQuantizer) and settings.levels == "learned":
+        return LearnedMidriseQuantizer(fitted)
+    if not isinstance(fitted, AffineQuantizer):
+        name = settings.activation_scheme if batched else settings.weight_scheme
+        raise VeriQuantError(
+            f"levels of scheme {name!r} cannot be trained as {settings.levels!r}: choose symmetric or asymmetric, or "
+            "midrise for weights with learned levels"
+        )
     symmetric = (settings.activation_scheme if batched else settings.weight_scheme).startswith("symmetric")
     if settings.levels == "observed":
         return ObservedQuantizer.like(fitted, running=batched, symmetric=symmetric)

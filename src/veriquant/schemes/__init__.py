@@ -7,6 +7,7 @@ from veriquant.schemes.dorefa import DorefaQuantizer
 from veriquant.schemes.histogram import BINS, Histogram
 from veriquant.schemes.kmeans import fit_codebook
 from veriquant.schemes.learned_step import LearnedStepQuantizer
+from veriquant.schemes.midrise import LearnedMidriseQuantizer, MidriseQuantizer, fit_midrise
 from veriquant.schemes.mixed_step import MixedStepQuantizer
 from veriquant.schemes.pact import PactQuantizer
 from veriquant.schemes.quantizer import SCHEMES, Quantizer, Scheme
@@ -21,7 +22,9 @@ __all__ = [
     "Codes",
     "DorefaQuantizer",
     "Histogram",
+    "LearnedMidriseQuantizer",
     "LearnedStepQuantizer",
+    "MidriseQuantizer",
     "MixedStepQuantizer",
     "PactQuantizer",
     "Quantizer",
@@ -29,5 +32,6 @@ __all__ = [
     "Scheme",
     "activation_range",
     "fit_codebook",
+    "fit_midrise",
     "weight_range",
 ]
