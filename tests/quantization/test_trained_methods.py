@@ -84,6 +84,24 @@ def test_iterations_go_down_to_two_bits_and_any_of_them_resumes(network: Network
     assert len(found.onnx) < len(half.onnx) < len(network.onnx)
 
 
+def test_an_iteration_begins_where_it_is_told_to(network: Network, photos: Calibration) -> None:
+    settings = {"iterations": 3, "epochs": 1, "first_epochs": 1}
+    one, other = (made("iterative-2bit", network, photos, **settings, begin=begin) for begin in ("previous", "first"))
+    told = [[note for note in found.notes if note.startswith("iteration ")] for found in (one, other)]
+    # The first iteration is the same, and so is the choice of weights for the second; what follows differs.
+    assert told[0][0] == told[1][0]
+    assert told[0][2] != told[1][2]
+    assert "from the weights of the one before" in "".join(one.notes)
+    assert "from the 8-bit weights of the first" in "".join(other.notes)
+
+
+def test_levels_that_cannot_learn_are_refused_by_name(network: Network, photos: Calibration) -> None:
+    with pytest.raises(VeriQuantError, match="'kmeans' cannot be trained"):
+        made("qat-w4a8", network, photos, weight_scheme="kmeans")
+    with pytest.raises(VeriQuantError, match="'midrise' cannot be trained as 'observed'"):
+        made("qat-w2a8", network, photos, levels="observed")
+
+
 def test_a_mixture_in_a_stock_runtime_is_what_was_simulated(
     network: Network, photos: Calibration, tmp_path: Path
 ) -> None:

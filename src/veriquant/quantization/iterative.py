@@ -1,8 +1,9 @@
 """`iterative`: weights of 8, 4 and 2 bits side by side, fewer in every iteration, by the magnitude of each weight.
 
 Kolf et al., sections 3.3 and 4.5, with PACT activations; label-free, or with labels as the source.
-Weights of 8 bits are trained first (W₀). Each further iteration begins from W₀ again, with half of those weights that
-are wider than 2 bits, the least of them, at half the width; in the last all have 2 bits.
+Weights of 8 bits are trained first (W₀). In each further iteration half of those weights that are wider than 2 bits,
+the least of them, get half the width; in the last all have 2 bits. With the source each iteration begins from W₀ again;
+by default it goes on from the one before, so that little is to be regained at a time and all training adds up.
 
 The weights of a pretrained network have batch normalisation folded in, so that the range differs from channel to
 channel: their magnitudes are compared relative to the largest of their channel. By default their levels are learned
@@ -42,17 +43,24 @@ _LEVELS = {
     "dorefa": "DoReFa weights, levels and ranges",
 }
 
+_BEGIN = {
+    "first": "each from the 8-bit weights of the first",
+    "previous": "each from the weights of the one before",
+}
+
 
 class IterativeSettings(TrainedSettings):
     """The source's settings: `iterations`, the `share` of weights that is halved after each, `activation_bits`.
 
     `epochs` is the length of each iteration, `first_epochs` that of the first, which trains W₀. The run stops after the
     first iteration whose average width is at most `until` bits. `weights`: the levels, learned 'steps' with a grid for
-    each width, or the source's 'dorefa'.
+    each width, or the source's 'dorefa'. `begin`: an iteration goes on from the 'previous', or as the source's from the
+    'first'.
     """
 
     target: str = "wide"
     weights: Literal["steps", "dorefa"] = "steps"
+    begin: Literal["first", "previous"] = "previous"
     iterations: int = Field(default=ITERATIONS, ge=1)
     share: float = Field(default=SHARE, gt=0, le=1)
     until: float = Field(default=float(LEAST), ge=LEAST, le=START)
@@ -91,7 +99,7 @@ def _run(network: Network, settings: IterativeSettings, calibration: Calibration
     parameters = sum(each.numel() for each in last.widths.values())
     bench.notes += [
         f"{_LEVELS[settings.weights]} per output channel; PACT activations of {settings.activation_bits} bits, "
-        f"{kinds}; trained by {lessons.told}; {len(stages)} iterations, each from the 8-bit weights of the first",
+        f"{kinds}; trained by {lessons.told}; {len(stages)} iterations, {_BEGIN[settings.begin]}",
         *(f"iteration {each.state.iteration}: {_told(each, parameters)}" for each in stages),
         bench.agreement(content, plan),
     ]
@@ -120,7 +128,8 @@ def _iterate(
         if state.average <= settings.until or state.iteration == settings.iterations:
             return stages
         state = state.next(_magnitudes(student), share=settings.share, iterations=settings.iterations)
-        student.load_state_dict(first)
+        if settings.begin == "first":
+            student.load_state_dict(first)
 
 
 def _student(bench: Bench, settings: IterativeSettings) -> Trainable:
