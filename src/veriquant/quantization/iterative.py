@@ -121,7 +121,8 @@ def _iterate(
     while True:
         _give_widths(student, state)
         length = settings.first_epochs if state.iteration == 1 else settings.epochs
-        how = learn(lessons, student, {**recipe, "iteration": state.iteration}, epochs=length)
+        told = {**recipe, "iteration": state.iteration}
+        how = learn(lessons, student, told, epochs=length, bits=state.average)
         stages.append(Stage(state, _measured(lessons.bench, student, settings), how))
         if not first:
             first = {name: value.clone() for name, value in student.state_dict().items()}

@@ -92,14 +92,16 @@ def lessons_for(network: Network, settings: TrainedSettings, calibration: Calibr
     return Lessons(bench, batches, trained, settings)
 
 
-def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, epochs: int | None = None) -> str:
-    """Train `student` in place, from where an earlier run of the same `recipe` was cut off; return how it went."""
+def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, epochs: int, bits: float) -> str:
+    """Train `student` in place, from where an earlier run of the same `recipe` was cut off; return how it went.
+
+    `bits`: the average width of its weights.
+    """
     settings, batches = lessons.settings, lessons.batches
-    epochs = epochs or settings.epochs
     task = _task(lessons, student)
     task.freeze_at = round(settings.observe * epochs * len(batches))
     folder = cache_folder().parent / "training" / json_digest(recipe)
-    history = train(task, batches, settings.loop(epochs), folder, recipe=recipe)
+    history = train(task, batches, settings.loop(epochs, bits), folder, recipe=recipe)
     student.eval()
     figures = history.epochs[-1]
     what = "cosine" if settings.loss == TEACHER else "loss"

@@ -34,7 +34,8 @@ def _run(network: Network, settings: QatSettings, calibration: Calibration | Non
     student = _student(bench, settings, widths)
     images = [calibration.digest, lessons.training_set.digest]
     recipe = {"network": network.digest, "method": "qat", "images": images, **_decisive(settings)}
-    history = learn(lessons, student, recipe)
+    bits = bench.costs.average_bits(widths)
+    history = learn(lessons, student, recipe, epochs=settings.epochs, bits=bits)
     student.settle(bench.fitted)
     plan = bench.plan(widths).model_copy(update={"note": {"trained": f"{settings.levels} levels, {history}"}})
     content = bench.file(plan)

@@ -15,6 +15,8 @@ from veriquant.training.settings import LoopSettings
 
 #: The loss that needs no labels.
 TEACHER = "teacher"
+#: The width of weights that learning rates are given for.
+_BITS = 2.0
 
 
 class TrainedSettings(SimulatedSettings):
@@ -26,8 +28,9 @@ class TrainedSettings(SimulatedSettings):
     `loss`: 'teacher', or a margin head's ('arcface', 'cosface', 'adaface') with its `scale` and `margin`, for which a
     training set with labels is named; `distance` is the teacher's.
     `hints`: the weight of differences to the full-precision network on the way, at `taps` tensors (0: none).
-    `lr`: with AdamW relative to the size of what learns (`RelativeAdamW`); `levels_rate`: that of learned levels
-    relative to that of weights. `workers`: processes that decode.
+    `lr`: with AdamW relative to the size of what learns (`RelativeAdamW`), and that of 2-bit weights: with every bit
+    more, levels are half as far apart and it is half as large; with SGD it is the rate itself. `levels_rate`: that of
+    learned levels relative to that of weights. `workers`: processes that decode.
     """
 
     images: int = Field(default=128, ge=1)
@@ -58,11 +61,11 @@ class TrainedSettings(SimulatedSettings):
         PRESETS.get(value)
         return value
 
-    def loop(self, epochs: int) -> LoopSettings:
-        """Return how the loop goes, for a run of so many epochs."""
+    def loop(self, epochs: int, bits: float) -> LoopSettings:
+        """Return how the loop goes, for a run of so many epochs with weights of so many bits on average."""
         return LoopSettings(
             optimizer=self.optimizer,
-            lr=self.lr,
+            lr=self.lr * 2 ** (_BITS - bits) if self.optimizer == "adamw" else self.lr,
             weight_decay=self.weight_decay,
             schedule=self.schedule,
             epochs=epochs,
