@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from veriquant.errors import VeriQuantError
-from veriquant.files import atomic_path
+from veriquant.files import atomic_tensors_path
 
 #: The file in a run's folder that the run resumes from.
 LAST = "last.safetensors"
@@ -73,7 +73,7 @@ def write_state(path: Path, state: State) -> None:
         "threads": state.threads,
         "plain": plain,
     }
-    with atomic_path(path) as temporary:
+    with atomic_tensors_path(path) as temporary:
         save_file(tensors, temporary, metadata={_KEY: json.dumps(rest)})
 
 
