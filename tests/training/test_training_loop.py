@@ -401,7 +401,7 @@ def test_a_state_of_another_network_is_told(tmp_path: Path) -> None:
 
 def test_without_fabric_the_error_tells_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
-    with pytest.raises(VeriQuantError, match=r"pip install veriquant\[train\]"):
+    with pytest.raises(VeriQuantError, match=r"pip install 'veriquant\[train\]'"):
         run(tmp_path)
 
 
