@@ -44,6 +44,7 @@ def test_training_says_which_extra_it_needs(tmp_path: Path) -> None:
 
 
 def test_training_while_quantizing_says_which_extra_it_needs(world: Path, tmp_path: Path) -> None:
-    line = complaint(*run("quantize", world / "tiny.onnx", "-r", "qat-w4a8", "--images", world / "photos", "-o", tmp_path / "o.onnx"))  # fmt: skip
+    out = tmp_path / "o.onnx"
+    line = complaint(*run("quantize", world / "tiny.onnx", "-r", "qat-w4a8", "--images", world / "photos", "-o", out))
     assert line == "error: training needs Lightning Fabric: pip install 'veriquant[train]'"
-    assert not (tmp_path / "o.onnx").exists()
+    assert not out.exists()
