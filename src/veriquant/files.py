@@ -43,6 +43,30 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_tensors_path(final: str | os.PathLike[str]) -> Iterator[Path]:
+    """Do as `atomic_path` for what safetensors writes, which tells of a full disk by an exception of its own."""
+    from safetensors import SafetensorError
+
+    with atomic_path(final) as temporary:
+        try:
+            yield temporary
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def require_writable(folder: str | os.PathLike[str]) -> None:
+    """Raise `VeriQuantError` before long work, not after it, where `folder`, made if need be, takes no files."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise VeriQuantError(
+            f"cannot write into {folder}: {error.strerror or error}; make it writable, or name another folder"
+        ) from error
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -6,17 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
 import pytest
 from small_world import DIM, study_text
 
-from veriquant.cli.main import main
 from veriquant.networks import load_network
 from veriquant.recipes import load_recipe, shipped_recipes
 from veriquant.results import Evaluation
 
-Cli = Callable[..., tuple[int, str, str]]
 CONSOLE = [sys.executable, "-c", "from veriquant.cli.main import main; main()"]
 VERBS = [
     "study",
@@ -30,21 +27,6 @@ VERBS = [
     "benchmarks",
     "demo",
 ]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Run the command line in this process; return exit code, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["veriquant", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return run
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -10,9 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import complaint
 from small_world import study_text, tiny_network
-
-from veriquant.cli.main import main
 
 
 @pytest.fixture
@@ -21,70 +20,50 @@ def mine(world: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(world, tmp_path / "world"))
 
 
-def fails(monkeypatch, capsys, *arguments: object) -> str:
-    """Run the command line; return its one line of complaint."""
-    monkeypatch.setattr(sys, "argv", ["veriquant", *map(str, arguments)])
-    with pytest.raises(SystemExit) as left:
-        main()
-    out, err = capsys.readouterr()
-    assert left.value.code == 2
-    return complaint(out, err)
-
-
-def complaint(out: str, err: str) -> str:
-    assert "Traceback" not in out + err
-    lines = [line for line in err.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1
-    assert err.splitlines()[-1] == lines[0]
-    return lines[0]
-
-
 def evaluating(world: Path, *more: object, network: str = "tiny.onnx") -> list[object]:
     return ["evaluate", world / network, "-b", f"lfw:{world}/lfw", "--resamples", 0, *more]
 
 
-def test_truncated_jpeg(mine, monkeypatch, capsys, tmp_path):
+def test_truncated_jpeg(mine, fails, tmp_path):
     victim = mine / "lfw" / "P_2" / "P_2_0001.jpg"
     victim.write_bytes(victim.read_bytes()[:200])
-    line = fails(monkeypatch, capsys, *evaluating(mine, "--out", tmp_path / "r.json"))
+    line = fails(*evaluating(mine, "--out", tmp_path / "r.json"))
     assert "P_2_0001.jpg" in line
     assert "truncated" in line
     assert not (tmp_path / "r.json").exists()
 
 
-def test_missing_image(mine, monkeypatch, capsys):
+def test_missing_image(mine, fails):
     (mine / "lfw" / "P_3" / "P_3_0002.jpg").unlink()
-    assert "P_3_0002" in fails(monkeypatch, capsys, *evaluating(mine))
+    assert "P_3_0002" in fails(*evaluating(mine))
 
 
-def test_missing_image_may_be_allowed_and_is_counted(mine, monkeypatch, capsys):
+def test_missing_image_may_be_allowed_and_is_counted(mine, cli):
     (mine / "lfw" / "P_3" / "P_3_0002.jpg").unlink()
-    monkeypatch.setattr(sys, "argv", ["veriquant", *map(str, evaluating(mine, "--allow-missing"))])
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert not left.value.code
-    assert "skipped: 1" in capsys.readouterr().out
+    code, out, _ = cli(*evaluating(mine, "--allow-missing"))
+    assert code == 0
+    assert "skipped: 1" in out
 
 
-def test_short_block_in_pairs(mine, monkeypatch, capsys):
+def test_short_block_in_pairs(mine, fails):
     pairs = mine / "lfw" / "pairs.txt"
     pairs.write_text("\n".join(pairs.read_text().splitlines()[:-3]) + "\n")
-    assert "pairs.txt" in fails(monkeypatch, capsys, *evaluating(mine))
+    assert "pairs.txt" in fails(*evaluating(mine))
 
 
-def test_hostile_pickle_executes_nothing(world, monkeypatch, capsys, tmp_path):
+def test_hostile_pickle_executes_nothing(world, fails, tmp_path):
     class Hostile:
         def __reduce__(self):
             return (os.system, (f"touch {tmp_path}/executed",))
 
     (tmp_path / "lfw.bin").write_bytes(pickle.dumps(([Hostile()], [True])))
-    line = fails(monkeypatch, capsys, "evaluate", world / "tiny.onnx", "-b", f"bin:{tmp_path}/lfw.bin")
+    line = fails("evaluate", world / "tiny.onnx", "-b", f"bin:{tmp_path}/lfw.bin")
     assert "lfw.bin" in line
     assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "inspect", "quantize"])
-def test_onnx_cut_in_half(mine, monkeypatch, capsys, verb, tmp_path):
+def test_onnx_cut_in_half(mine, fails, verb, tmp_path):
     whole = (mine / "tiny.onnx").read_bytes()
     (mine / "half.onnx").write_bytes(whole[: len(whole) // 2])
     arguments = {
@@ -92,40 +71,40 @@ def test_onnx_cut_in_half(mine, monkeypatch, capsys, verb, tmp_path):
         "inspect": ["inspect", mine / "half.onnx"],
         "quantize": ["quantize", mine / "half.onnx", "-r", "int8-dynamic", "-o", tmp_path / "o.onnx"],
     }[verb]
-    assert "half.onnx" in fails(monkeypatch, capsys, *arguments)
+    assert "half.onnx" in fails(*arguments)
     assert not (tmp_path / "o.onnx").exists()
 
 
-def test_onnx_with_two_outputs(mine, monkeypatch, capsys):
+def test_onnx_with_two_outputs(mine, fails):
     tiny_network(mine / "two.onnx", outputs=2)
-    line = fails(monkeypatch, capsys, *evaluating(mine, network="two.onnx"))
+    line = fails(*evaluating(mine, network="two.onnx"))
     assert "2 outputs" in line
     assert "'embedding'" in line
 
 
-def test_checkpoint_of_another_architecture(world, monkeypatch, capsys, tmp_path):
+def test_checkpoint_of_another_architecture(world, fails, tmp_path):
     import torch
 
     from veriquant.networks.mobilefacenet import MobileFaceNet
 
     torch.save(MobileFaceNet(width=0.25).state_dict(), tmp_path / "other.pt")
-    line = fails(monkeypatch, capsys, "inspect", f"mobilefacenet-foamliu:{tmp_path}/other.pt")
+    line = fails("inspect", f"mobilefacenet-foamliu:{tmp_path}/other.pt")
     assert "other.pt" in line
     assert "mobilefacenet" in line
 
 
-def test_empty_calibration_folder(world, monkeypatch, capsys, tmp_path):
+def test_empty_calibration_folder(world, fails, tmp_path):
     (tmp_path / "empty").mkdir()
     line = fails(
-        monkeypatch, capsys, "quantize", world / "tiny.onnx", "-r", "int8-static", "-c", tmp_path / "empty",
+        "quantize", world / "tiny.onnx", "-r", "int8-static", "-c", tmp_path / "empty",
         "-o", tmp_path / "o.onnx",
     )  # fmt: skip
     assert "no images" in line
     assert not (tmp_path / "o.onnx").exists()
 
 
-def test_no_calibration_at_all(world, monkeypatch, capsys, tmp_path):
-    line = fails(monkeypatch, capsys, "quantize", world / "tiny.onnx", "-r", "int8-static", "-o", tmp_path / "o.onnx")
+def test_no_calibration_at_all(world, fails, tmp_path):
+    line = fails("quantize", world / "tiny.onnx", "-r", "int8-static", "-o", tmp_path / "o.onnx")
     assert "--calibration" in line
 
 
@@ -157,8 +136,7 @@ def test_disk_full_while_writing(world, tmp_path, verb):
     found = subprocess.run(
         [sys.executable, "-c", LIMITED, "2000", *map(str, arguments)], capture_output=True, text=True
     )
-    assert found.returncode == 2, found.stderr
-    line = complaint(found.stdout, found.stderr)
+    line = complaint(found.returncode, found.stdout, found.stderr)
     assert "cannot write" in line
     assert (out / "o.onnx").read_bytes() == before
     assert (out / "r.json").read_bytes() == before
@@ -168,10 +146,10 @@ def test_disk_full_while_writing(world, tmp_path, verb):
     assert not (out / "results.json").exists()
 
 
-def test_unknown_yaml_key(world, monkeypatch, capsys, tmp_path):
+def test_unknown_yaml_key(world, fails, tmp_path):
     file = tmp_path / "s.yaml"
     file.write_text(study_text(world, more="resample: 3"))
-    line = fails(monkeypatch, capsys, "study", file)
+    line = fails("study", file)
     assert "unknown key 'resample' (did you mean 'resamples'?)" in line
 
 
@@ -199,24 +177,24 @@ def test_unknown_yaml_key(world, monkeypatch, capsys, tmp_path):
         (["quantize", "{world}/tiny.onnx", "-r", "int8-dynamic", "-o", "{world}/tiny.onnx"], "not overwritten"),
     ],
 )
-def test_what_is_not_there_is_named(world, monkeypatch, capsys, tmp_path, arguments, words):
+def test_what_is_not_there_is_named(world, monkeypatch, fails, tmp_path, arguments, words):
     monkeypatch.chdir(tmp_path)
     before = (world / "tiny.onnx").read_bytes()
-    assert words in fails(monkeypatch, capsys, *(each.format(world=world) for each in arguments))
+    assert words in fails(*(each.format(world=world) for each in arguments))
     assert (world / "tiny.onnx").read_bytes() == before
     assert not list(tmp_path.iterdir())
 
 
-def test_a_report_needs_results(world, monkeypatch, capsys, tmp_path):
+def test_a_report_needs_results(world, fails, tmp_path):
     file = tmp_path / "s.yaml"
     file.write_text(study_text(world))
-    assert "no results" in fails(monkeypatch, capsys, "study", file, "--out", tmp_path / "out", "--report-only")
+    assert "no results" in fails("study", file, "--out", tmp_path / "out", "--report-only")
 
 
-def test_damaged_results_are_said(world, monkeypatch, capsys, tmp_path):
+def test_damaged_results_are_said(world, fails, tmp_path):
     file = tmp_path / "s.yaml"
     file.write_text(study_text(world))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "results.json").write_text('{"kind": "veriquant-study"')
-    line = fails(monkeypatch, capsys, "study", file, "--out", tmp_path / "out", "--report-only")
+    line = fails("study", file, "--out", tmp_path / "out", "--report-only")
     assert "results.json is damaged" in line

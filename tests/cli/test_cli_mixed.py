@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 import pytest
 import torch
+from command_line import Cli, complaint
 from onnx import TensorProto, helper
 from small_world import DIM, tiny_network
 
 from veriquant.allocation.sensitivity import load_list
-from veriquant.cli.main import main
 from veriquant.deploy.pack import load_module
 from veriquant.deploy.sessions import embeddings_of
 from veriquant.networks import load_network
 from veriquant.simulation import load_plan
 
-Cli = Callable[..., tuple[int, str, str]]
 FEW = ["--images", 8, "--set", "ranges=minmax"]
 
 
@@ -30,33 +27,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    """Run the command line in this process, with a cache of its own; return exit code, stdout, stderr."""
-    monkeypatch.setenv("VERIQUANT_CACHE", str(tmp_path / "cache"))
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["veriquant", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return run
-
-
-def complaint(answer: tuple[int, str, str]) -> str:
-    """Return the one line of a run that failed as it should."""
-    code, out, err = answer
-    assert code == 2, out + err
-    assert "Traceback" not in out + err
-    lines = [line for line in err.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1
-    assert err.splitlines()[-1] == lines[0]
-    return lines[0]
 
 
 def mixed(world: Path, out: Path, *more: object) -> list[object]:
@@ -82,7 +52,7 @@ def test_a_plan_becomes_a_pack_for_pytorch(cli: Cli, world: Path, tmp_path: Path
     assert found.shape == (3, DIM)
     assert torch.cosine_similarity(found, full).min() > 0.9
     other = ["quantize", world / "tiny.onnx", "-r", "int8-static", "-c", world / "photos"]
-    assert "onnx" in complaint(cli(*other, "-o", tmp_path / "other.safetensors")).lower()
+    assert "onnx" in complaint(*cli(*other, "-o", tmp_path / "other.safetensors")).lower()
 
 
 # --------------------------------------------------------------------------------------------------------- sensitivity
@@ -118,7 +88,7 @@ def test_sensitivity_takes_candidates_and_refuses_what_it_has_no_use_for(cli: Cl
     code, _, err = cli(*base, "--set", 'candidates=["W8A8", "W6A8"]', "--target", "wide")
     assert code == 0, err
     assert {entry.precision for entry in load_list(tmp_path / "few.json").entries} == {"W8A8", "W6A8"}
-    assert "--set budget" in complaint(cli(*base, "--set", "budget=bops=0.5"))
+    assert "--set budget" in complaint(*cli(*base, "--set", "budget=bops=0.5"))
 
 
 def test_sensitivity_knows_every_target(cli: Cli, world: Path) -> None:
@@ -126,7 +96,7 @@ def test_sensitivity_knows_every_target(cli: Cli, world: Path) -> None:
     assert code == 0, err
     assert "W4A4" in out
     assert "wide" in complaint(
-        cli("sensitivity", world / "tiny.onnx", "-c", world / "photos", "--target", "narrow")
+        *cli("sensitivity", world / "tiny.onnx", "-c", world / "photos", "--target", "narrow")
     )  # fmt: skip
 
 
@@ -189,7 +159,7 @@ def test_a_plan_of_another_network(cli: Cli, world: Path, tmp_path: Path, plan: 
     plan.write_text(json.dumps(content))
     out = tmp_path / "o.onnx"
     line = complaint(
-        cli("quantize", world / "tiny.onnx", "--plan", plan, "-c", world / "photos", "--images", 8, "-o", out)
+        *cli("quantize", world / "tiny.onnx", "--plan", plan, "-c", world / "photos", "--images", 8, "-o", out)
     )
     assert "another network" in line
     assert "nobody" in line
@@ -205,7 +175,7 @@ def test_a_plan_that_cannot_be_read(cli: Cli, world: Path, tmp_path: Path, conte
     if content is not None:
         path.write_text(content)
     line = complaint(
-        cli("quantize", world / "tiny.onnx", "--plan", path, "-c", world / "photos", "-o", tmp_path / "o.onnx")
+        *cli("quantize", world / "tiny.onnx", "--plan", path, "-c", world / "photos", "-o", tmp_path / "o.onnx")
     )
     assert "broken.json" in line
     assert named in line
@@ -213,7 +183,7 @@ def test_a_plan_that_cannot_be_read(cli: Cli, world: Path, tmp_path: Path, conte
 
 @pytest.mark.parametrize("budget", ["bops=0.01", "bytes=100"])
 def test_a_budget_that_nothing_meets(cli: Cli, world: Path, tmp_path: Path, budget: str) -> None:
-    line = complaint(cli(*mixed(world, tmp_path / "o.onnx", "--budget", budget, "--plan", tmp_path / "p.json")))
+    line = complaint(*cli(*mixed(world, tmp_path / "o.onnx", "--budget", budget, "--plan", tmp_path / "p.json")))
     assert budget in line
     assert "cheapest" in line
     assert not (tmp_path / "o.onnx").exists()
@@ -222,15 +192,15 @@ def test_a_budget_that_nothing_meets(cli: Cli, world: Path, tmp_path: Path, budg
 
 @pytest.mark.parametrize("budget", ["bops=fast", "quick", "eer>=0.01", "accuracy>=97", "latency=0.5"])
 def test_a_budget_that_cannot_be_read(cli: Cli, world: Path, tmp_path: Path, budget: str) -> None:
-    assert budget in complaint(cli(*mixed(world, tmp_path / "o.onnx", "--budget", budget)))
+    assert budget in complaint(*cli(*mixed(world, tmp_path / "o.onnx", "--budget", budget)))
 
 
 def test_a_task_budget_without_a_benchmark(cli: Cli, world: Path, tmp_path: Path) -> None:
-    assert "--benchmark" in complaint(cli(*mixed(world, tmp_path / "o.onnx", "--budget", "eer<=0.01")))
+    assert "--benchmark" in complaint(*cli(*mixed(world, tmp_path / "o.onnx", "--budget", "eer<=0.01")))
 
 
 def test_a_latency_budget_for_a_target_without_kernels(cli: Cli, world: Path, tmp_path: Path) -> None:
-    assert "onnxruntime-x86" in complaint(cli(*mixed(world, tmp_path / "o.onnx", "--budget", "latency=0.5x")))
+    assert "onnxruntime-x86" in complaint(*cli(*mixed(world, tmp_path / "o.onnx", "--budget", "latency=0.5x")))
 
 
 def test_a_network_with_an_operator_that_cannot_be_simulated(cli: Cli, world: Path, tmp_path: Path) -> None:
@@ -251,7 +221,7 @@ def test_a_network_with_an_operator_that_cannot_be_simulated(cli: Cli, world: Pa
         ["sensitivity", tmp_path / "odd.onnx", "-c", world / "photos"],
         ["quantize", tmp_path / "odd.onnx", "-r", "mixed", "-c", world / "photos", "-o", tmp_path / "o.onnx"],
     ):
-        line = complaint(cli(*arguments, "--images", 4))
+        line = complaint(*cli(*arguments, "--images", 4))
         assert "'Det'" in line
         assert "odd_one" in line
 
@@ -259,18 +229,18 @@ def test_a_network_with_an_operator_that_cannot_be_simulated(cli: Cli, world: Pa
 @pytest.mark.parametrize("verb", ["sensitivity", "quantize"])
 def test_a_calibration_folder_that_is_not_there(cli: Cli, world: Path, tmp_path: Path, verb: str) -> None:
     more = ["-r", "mixed", "-o", tmp_path / "o.onnx"] if verb == "quantize" else []
-    line = complaint(cli(verb, world / "tiny.onnx", "-c", tmp_path / "nowhere", *more))
+    line = complaint(*cli(verb, world / "tiny.onnx", "-c", tmp_path / "nowhere", *more))
     assert "nowhere" in line
 
 
 def test_mixed_without_calibration_images(cli: Cli, world: Path, tmp_path: Path) -> None:
-    line = complaint(cli("quantize", world / "tiny.onnx", "-r", "mixed", "-o", tmp_path / "o.onnx"))
+    line = complaint(*cli("quantize", world / "tiny.onnx", "-r", "mixed", "-o", tmp_path / "o.onnx"))
     assert "--calibration" in line
 
 
 def test_a_plan_asked_of_a_recipe_that_makes_none(cli: Cli, world: Path, tmp_path: Path) -> None:
     line = complaint(
-        cli(
+        *cli(
             "quantize", world / "tiny.onnx", "-r", "int8-static", "-c", world / "photos", "--images", 8,
             "--plan", tmp_path / "plan.json", "-o", tmp_path / "o.onnx",
         )
@@ -282,7 +252,7 @@ def test_a_plan_asked_of_a_recipe_that_makes_none(cli: Cli, world: Path, tmp_pat
 
 def test_a_plan_asked_of_int8(cli: Cli, world: Path, tmp_path: Path) -> None:
     line = complaint(
-        cli(
+        *cli(
             "quantize", world / "tiny.onnx", "-r", "int8", "-c", world / "photos", "--images", 8,
             "--plan", tmp_path / "plan.json", "-o", tmp_path / "o.onnx",
         )
@@ -293,7 +263,7 @@ def test_a_plan_asked_of_int8(cli: Cli, world: Path, tmp_path: Path) -> None:
 
 def test_a_budget_for_a_recipe_that_has_none(cli: Cli, world: Path, tmp_path: Path) -> None:
     line = complaint(
-        cli("quantize", world / "tiny.onnx", "-c", world / "photos", "--budget", "bops=0.5", "-o", tmp_path / "o.onnx")
+        *cli("quantize", world / "tiny.onnx", "-c", world / "photos", "--budget", "bops=0.5", "-o", tmp_path / "o.onnx")
     )
     assert "budget" in line
 
@@ -301,9 +271,9 @@ def test_a_budget_for_a_recipe_that_has_none(cli: Cli, world: Path, tmp_path: Pa
 def test_outputs_that_cannot_be_written(cli: Cli, world: Path, tmp_path: Path) -> None:
     file = tmp_path / "a-file"
     file.write_text("in the way of a folder")
-    assert "a-file" in complaint(cli(*mixed(world, tmp_path / "o.onnx", "--plan", file / "plan.json")))
+    assert "a-file" in complaint(*cli(*mixed(world, tmp_path / "o.onnx", "--plan", file / "plan.json")))
     assert "a-file" in complaint(
-        cli("sensitivity", world / "tiny.onnx", "-c", world / "photos", "-o", file / "list.json")
+        *cli("sensitivity", world / "tiny.onnx", "-c", world / "photos", "-o", file / "list.json")
     )  # fmt: skip
     # It is said at once, before anything is measured.
     assert not list(tmp_path.glob("cache/**/*.json"))

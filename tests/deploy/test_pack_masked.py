@@ -142,7 +142,7 @@ def test_without_the_coder_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     content = encode(*mixture(10))
     monkeypatch.setitem(sys.modules, "constriction", None)
     for attempt in (lambda: encode(*mixture(10)), lambda: decode(content, (10,))):
-        with pytest.raises(VeriQuantError, match=r"pip install veriquant\[train\]"):
+        with pytest.raises(VeriQuantError, match=r"pip install 'veriquant\[train\]'"):
             attempt()
 
 

@@ -60,6 +60,7 @@ def test_every_runtime_gives_the_same_embeddings(
     if runtime == "openvino":
         pytest.importorskip("openvino")
     batch = np.random.default_rng(0).standard_normal((5, 3, 16, 16)).astype(np.float32)
+    before = torch.get_num_threads()
     embedder = open_embedder(content, SPEC, runtime=runtime, threads=threads, module=module)
     with torch.inference_mode():
         expected = module(torch.from_numpy(batch)).numpy()
@@ -69,6 +70,7 @@ def test_every_runtime_gives_the_same_embeddings(
     assert np.allclose(found, expected, atol=1e-5)
     again = embedder(batch[:2])
     assert np.allclose(again, expected[:2], atol=1e-5)
+    assert torch.get_num_threads() == before  # what trains in the same process depends on it
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

@@ -127,7 +127,7 @@ def test_implied_comparisons_equal_listed_ones_exactly(seed):
 
 
 def test_several_tiles_and_another_network(monkeypatch):
-    monkeypatch.setattr("veriquant.metrics.allpairs._TILE", 37)
+    monkeypatch.setattr("veriquant.metrics.allpairs_templates._TILE", 37)
     enrolled, probes = exact_embeddings(150, 1), exact_embeddings(150, 2)
     probes[::3] = enrolled[::3]
     persons = np.arange(150) // 4
@@ -167,7 +167,7 @@ def test_ranks_count_ties_against_the_system(monkeypatch):
     assert (found.probes, found.unmated) == (179, 1)
     assert found.cmc[0] == found.rank(1) == np.mean(want[want > 0] <= 1)
     assert np.all(np.diff(found.cmc) >= 0)
-    monkeypatch.setattr("veriquant.metrics.allpairs._TILE", 41)
+    monkeypatch.setattr("veriquant.metrics.allpairs_templates._TILE", 41)
     for resamples in (0, 20):
         metrics = verify(everyone(persons), embeddings, Options(resamples=resamples)).metrics
         assert metrics["rank-1"].value == found.rank(1)

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.spec import ARCFACE, RAW, InputSpec
 from veriquant.networks import load_network
-from veriquant.networks.onnx_file import STAMP, network_of_onnx, read_stamp, stamp_input
+from veriquant.networks.input_stamp import STAMP, read_stamp, stamp_input
+from veriquant.networks.onnx_file import network_of_onnx
 
 SMALL = InputSpec(size=(16, 16), mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0), color="BGR")
 

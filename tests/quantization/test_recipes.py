@@ -13,7 +13,7 @@ from veriquant.data.training_set import from_calibration
 from veriquant.deploy.runtimes import open_embedder
 from veriquant.deploy.sessions import embeddings_of
 from veriquant.errors import VeriQuantError
-from veriquant.networks.onnx_file import read_stamp
+from veriquant.networks.input_stamp import read_stamp
 from veriquant.onnxgraph.graph import Graph
 from veriquant.onnxgraph.rewrites import fold_batchnorm
 from veriquant.quantization import METHODS, Target

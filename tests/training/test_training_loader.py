@@ -3,19 +3,23 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime  # noqa: F401 - that it is loaded is what workers must not mind
 import pytest
 import torch
 from PIL import Image
 from pydantic import ValidationError
+from strange_images import Deadly, Telling
 from torch import Tensor
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from veriquant.data.encoded_images import EncodedImages
 from veriquant.data.record_io import write_records
 from veriquant.data.training_set import TrainingSet, load_training_set
 from veriquant.errors import VeriQuantError
@@ -95,16 +99,83 @@ def test_workers_change_nothing(faces: TrainingSet, crew: Batches) -> None:
     assert crew.stats.images >= 40
 
 
-def test_spawned_workers_change_nothing(faces: TrainingSet) -> None:
-    before = torch.multiprocessing.get_start_method()
-    torch.multiprocessing.set_start_method("spawn", force=True)
-    try:
-        batches = alone(faces, workers=1)
-        got = list(batches.epoch(0))
-        batches.close()
-    finally:
-        torch.multiprocessing.set_start_method(before, force=True)
+def test_workers_of_a_system_without_a_fork_server_change_nothing(
+    faces: TrainingSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
+    batches = alone(faces, workers=1)
+    got = list(batches.epoch(0))
+    batches.close()
     assert same(got, list(alone(faces).epoch(0)))
+
+
+def test_workers_are_no_forks_of_this_process(
+    faces: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runtime's threads do not survive a fork, and abort it; but the folder at hand is the same."""
+    assert {"onnxruntime", "pytest"} <= set(sys.modules)
+    monkeypatch.chdir(tmp_path)
+    batches = alone(replace(faces, images=Telling(faces.images)), workers=1)
+    with pytest.raises(VeriQuantError, match="loaded") as told:
+        list(batches.epoch(0))
+    batches.close()
+    assert str(told.value) == f"loaded: [], in {tmp_path}"
+
+
+SCRIPT = """
+import multiprocessing, os, signal, sys
+from dataclasses import replace
+from veriquant.data.encoded_images import FileImages
+from veriquant.data.training_set import load_training_set
+from veriquant.errors import VeriQuantError
+from veriquant.frontends import InputSpec
+from veriquant.training.loader import Batches
+
+class Own(FileImages):
+    pass
+
+def batches(images):
+    return Batches(images, InputSpec(size=(12, 10)), 4, seed=0, workers=1)
+
+signal.signal(signal.SIGINT, lambda number, frame: None)
+print("begins", flush=True)
+faces = load_training_set(sys.argv[1])
+crew = batches(faces)
+print(len(list(crew.epoch(0))))
+own = replace(faces, images=Own(faces.images.folder, faces.images.names, faces.images.ends))
+try:
+    list(batches(own).epoch(0))
+except VeriQuantError as error:
+    print(error)
+sys.stdout.flush()
+assert multiprocessing.active_children()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_script_needs_no_guard(faces: TrainingSet, tmp_path: Path) -> None:
+    """Workers run it no second time, are started whatever Ctrl-C does meanwhile, and end when it is killed."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    script = subprocess.Popen(
+        [sys.executable, tmp_path / "script.py", faces.source],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert script.stdout is not None
+    assert script.stdout.readline() == "begins\n"
+    for _ in range(5):
+        time.sleep(0.2)
+        os.killpg(script.pid, signal.SIGINT)
+    out, err = script.communicate(timeout=60)  # they end when every process has let go of them
+    assert script.returncode == -signal.SIGKILL
+    assert "Traceback" not in err  # Python itself warns of the semaphores of what was killed
+    batches, error = out.splitlines()
+    assert batches == str(COUNT // 4)
+    assert "cannot be sent to worker processes" in error
+    assert "Own" in error
+    assert "module of their own" in error
 
 
 def test_an_epoch_is_taken_up_again(faces: TrainingSet, crew: Batches) -> None:
@@ -197,23 +268,9 @@ def test_a_damaged_image_is_named(tmp_path: Path, workers: int, kind: str) -> No
     batches.close()
 
 
-class Deadly:
-    """Images of which one sends a signal to the process that reads it: as a system short of memory does, or Ctrl-C."""
-
-    def __init__(self, images: EncodedImages, sent: signal.Signals) -> None:
-        self.images, self.where, self.sent = images, images.where, sent
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, index: int) -> bytes:
-        if index == 7:
-            time.sleep(0.3)  # until the parent has nothing to do but to wait
-            os.kill(os.getpid(), self.sent)
-        return self.images.read(index)
-
-
-def test_a_killed_worker_is_told_of(faces: TrainingSet) -> None:
+def test_a_killed_worker_is_told_of(faces: TrainingSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    # torch looks after its workers every 5 seconds
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
     batches = Batches(replace(faces, images=Deadly(faces.images, signal.SIGKILL)), SPEC, 1, seed=0, workers=2)
     with pytest.raises(VeriQuantError, match="a worker process that loads images was killed"):
         list(batches.epoch(0))

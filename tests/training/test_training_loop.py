@@ -7,6 +7,7 @@ import math
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,23 @@ def test_a_run_that_broke_off_ends_as_one_that_did_not(at: int, optimizer: str, 
         assert (tmp_path / "cut" / name).read_text() == (tmp_path / "whole" / name).read_text()
 
 
+def test_another_number_of_threads_is_said_and_noted_not_refused(tmp_path: Path) -> None:
+    said: list[str] = []
+    for threads, at in ((1, 8), (2, 16), (2, 23), (1, 99)):
+        torch.set_num_threads(threads)
+        source = TinySource(before=failing(at))
+        with suppress(RuntimeError):
+            train(tiny_task(), source, tiny_settings(), tmp_path, recipe=RECIPE, say=said.append)
+    torch.set_num_threads(2)
+    history = train(tiny_task(), TinySource(), tiny_settings(), tmp_path, recipe=RECIPE, say=said.append)
+    torch.set_num_threads(1)
+    assert history.threads == [1, 2, 1]  # what only looked at a finished run computed nothing
+    assert json.loads((tmp_path / "history.json").read_text())["threads"] == [1, 2, 1]
+    first, second = (line for line in said if "threads" in line)
+    assert "trained on 1 CPU threads so far, now on 2" in first
+    assert "OMP_NUM_THREADS=2" in second
+
+
 def test_figures_of_epochs_survive_a_resumption(tmp_path: Path) -> None:
     def accuracy(epoch: int) -> dict[str, float]:
         return {"accuracy": epoch / 10}
@@ -383,7 +401,7 @@ def test_a_state_of_another_network_is_told(tmp_path: Path) -> None:
 
 def test_without_fabric_the_error_tells_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
-    with pytest.raises(VeriQuantError, match=r"pip install veriquant\[train\]"):
+    with pytest.raises(VeriQuantError, match=r"pip install 'veriquant\[train\]'"):
         run(tmp_path)
 
 

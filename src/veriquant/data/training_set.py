@@ -267,6 +267,8 @@ def _census(labels: Integers, classes: int) -> str:
     text = f"{len(labels)} images of {people} people"
     if classes > people:
         text += f" ({classes - people} more classes have none)"
+    if single == people:
+        return f"{text}, each with a single image: what a person's images have in common cannot be learned from them."
     if single:
         text += f", {single} of them with a single image"
     return text + "."

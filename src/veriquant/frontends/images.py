@@ -25,7 +25,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.sample import Sample
@@ -273,7 +273,8 @@ def _complaint(sample: Sample, content: bytes, error: Exception) -> str:
         return f"{where} is refused: {error}"
     if not content.startswith(_MAGIC):
         return f"{where} is not an image: its {len(content)} bytes start with {content[:8]!r}"
-    return f"{where} is truncated or damaged ({len(content)} bytes): {error}"
+    why = "its header makes no sense" if isinstance(error, UnidentifiedImageError) else error
+    return f"{where} is truncated or damaged ({len(content)} bytes): {why}"
 
 
 def _cores() -> int:

@@ -12,7 +12,8 @@ import numpy as np
 
 from veriquant.errors import VeriQuantError
 from veriquant.metrics import curve
-from veriquant.metrics.allpairs import GROUPS, count_all, group_figures
+from veriquant.metrics.allpairs import count_all
+from veriquant.metrics.allpairs_groups import GROUPS, group_figures
 from veriquant.metrics.curve import Trials
 from veriquant.metrics.folds import fold_accuracies
 from veriquant.metrics.identification import from_ranks, identify

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from veriquant.errors import VeriQuantError
-from veriquant.files import atomic_path
+from veriquant.files import atomic_tensors_path
 from veriquant.frontends.spec import InputSpec
 from veriquant.networks.damage import apparent_damage
 
@@ -90,7 +90,7 @@ def save_checkpoint(
             to = torch.float16 if half and tensor.is_floating_point() else tensor.dtype
             tensors[name] = tensor.detach().to("cpu", to).contiguous().clone()
     text = (metadata or Metadata()).model_dump_json(exclude_defaults=True)
-    with atomic_path(path) as temporary:
+    with atomic_tensors_path(path) as temporary:
         save_file(tensors, temporary, metadata={_METADATA_KEY: text})
 
 

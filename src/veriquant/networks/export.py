@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from veriquant.frontends.spec import InputSpec
-from veriquant.networks.onnx_file import stamp_input
+from veriquant.networks.input_stamp import stamp_input
 
 if TYPE_CHECKING:
     from torch import nn

@@ -20,8 +20,8 @@ from veriquant.data.calibration import Calibration
 from veriquant.deploy.pack import pack_planned, save_module
 from veriquant.deploy.runtimes import open_embedder
 from veriquant.errors import VeriQuantError
+from veriquant.networks.input_stamp import stamped
 from veriquant.networks.network import Network
-from veriquant.networks.onnx_file import stamped
 from veriquant.progress import working
 from veriquant.quantization.layers import planned_layers
 from veriquant.quantization.method import Settings

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from veriquant.checks import explain
 from veriquant.errors import VeriQuantError
+from veriquant.networks.input_stamp import stamped
 from veriquant.networks.network import Network
-from veriquant.networks.onnx_file import stamped
 from veriquant.quantization import METHODS, Quantized, Target
 from veriquant.quantization.method import Settings
 

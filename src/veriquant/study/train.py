@@ -12,6 +12,7 @@ from veriquant.errors import VeriQuantError
 from veriquant.study.training_run import TrainingResult, TrainingRun
 from veriquant.study.units import Say, to_stderr
 from veriquant.training.config import TrainingConfig, load_training
+from veriquant.training.devices import require_fabric
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def run_training(
     the same call goes on from there.
     """
     config = training if isinstance(training, TrainingConfig) else load_training(training)
+    require_fabric()
     stem = "training" if isinstance(training, TrainingConfig) else Path(training).stem
     folder = Path(out) if out is not None else Path(config.out) if config.out else Path("out") / stem
     entries = config.each()

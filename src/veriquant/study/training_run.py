@@ -74,6 +74,9 @@ class TrainingResult(BaseModel):
     """Greatest distance of an embedding by the ONNX file, in ONNX Runtime, from the module's, over its length."""
     seconds: float
     """Of training and validating; what a killed session did in vain is not counted."""
+    threads: list[int] = []
+    """PyTorch's on the CPU, in each session where they were others than before: numbers depend on them in the last
+    bits. Empty on a GPU, and in results that are older than this note."""
     machine: dict[str, Any]
     versions: dict[str, str]
 
@@ -274,6 +277,7 @@ class TrainingRun:
             validation=self._best.figures,
             onnx_deviation=deviation,
             seconds=sum(epoch.get("seconds", 0.0) for epoch in history.epochs),
+            threads=history.threads,
             machine=machine(),
             versions=versions(),
         )

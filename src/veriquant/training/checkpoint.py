@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from veriquant.errors import VeriQuantError
-from veriquant.files import atomic_path
+from veriquant.files import atomic_tensors_path
 
 #: The file in a run's folder that the run resumes from.
 LAST = "last.safetensors"
@@ -44,6 +44,8 @@ class State:
     columns: tuple[str, ...] = ()
     epochs: list[dict[str, Any]] = field(default_factory=list)
     """The figures of each epoch that is over."""
+    threads: tuple[int, ...] = ()
+    """`History.threads`; a state that was written before it had them has none."""
 
 
 def epoch_file(epoch: int) -> str:
@@ -68,9 +70,10 @@ def write_state(path: Path, state: State) -> None:
         "scaler": state.scaler,
         "columns": state.columns,
         "epochs": state.epochs,
+        "threads": state.threads,
         "plain": plain,
     }
-    with atomic_path(path) as temporary:
+    with atomic_tensors_path(path) as temporary:
         save_file(tensors, temporary, metadata={_KEY: json.dumps(rest)})
 
 
@@ -118,6 +121,7 @@ def _assembled(entries: dict[str, Any], rest: dict[str, Any]) -> State:
         history=history,
         columns=tuple(rest["columns"]),
         epochs=list(rest["epochs"]),
+        threads=tuple(rest.get("threads", ())),
     )
 
 

@@ -14,15 +14,22 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+def require_fabric() -> None:
+    """Raise `VeriQuantError` where Lightning Fabric is not installed."""
+    try:
+        import lightning_fabric  # noqa: F401
+    except ImportError as error:
+        raise VeriQuantError("training needs Lightning Fabric: pip install 'veriquant[train]'") from error
+
+
 def open_fabric(settings: LoopSettings, task: Task) -> Fabric:
     """Return Fabric, launched: with several devices, from here on every process runs the same program.
 
     Raises `VeriQuantError` where Fabric is not installed, or where this machine does not have what the settings want.
     """
-    try:
-        from lightning_fabric import Fabric
-    except ImportError as error:
-        raise VeriQuantError("training needs Lightning Fabric: pip install veriquant[train]") from error
+    require_fabric()
+    from lightning_fabric import Fabric
+
     # It tells of every process and precision at the level of information.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     lone = settings.devices == 1

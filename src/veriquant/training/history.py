@@ -22,12 +22,15 @@ class History:
 
     `columns`: ``lr``, ``loss`` and what else the task shows. `epochs`: for each epoch that is over, its number from 1,
     the mean of each column over its steps, and what the run's `on_epoch` gave. Figures are means over processes.
+    `threads`: on how many of PyTorch's threads its CPU computed, session by session where one differs from the last;
+    empty where a GPU does.
     """
 
     def __init__(self, steps_per_epoch: int) -> None:
         self.steps_per_epoch = steps_per_epoch
         self.columns: tuple[str, ...] = ()
         self.epochs: list[dict[str, Any]] = []
+        self.threads: list[int] = []
         self._parts: list[Figures] = []
 
     @property
@@ -54,9 +57,17 @@ class History:
         self.columns = tuple(columns)
         self._parts.append(values)
 
-    def restore(self, columns: Sequence[str], values: Figures, epochs: Sequence[dict[str, Any]]) -> None:
+    def restore(
+        self, columns: Sequence[str], values: Figures, epochs: Sequence[dict[str, Any]], threads: Sequence[int]
+    ) -> None:
         """Take over what a run had when it was cut off."""
         self.columns, self._parts, self.epochs = tuple(columns), [values], list(epochs)
+        self.threads = list(threads)
+
+    def begin_session(self, threads: int) -> None:
+        """Note that from here on the CPU computes on `threads` threads."""
+        if self.threads[-1:] != [threads]:
+            self.threads.append(threads)
 
     def end_epoch(self, epoch: int, extra: Mapping[str, float]) -> None:
         """Sum up an epoch, its number counted from 0; `extra`: further figures of it."""
@@ -75,7 +86,12 @@ class History:
         epochs = [{key: _plain(value) for key, value in epoch.items()} for epoch in self.epochs]
         write_json(
             folder / "history.json",
-            {"steps": len(self.values), "steps_per_epoch": self.steps_per_epoch, "epochs": epochs},
+            {
+                "steps": len(self.values),
+                "steps_per_epoch": self.steps_per_epoch,
+                "threads": self.threads,
+                "epochs": epochs,
+            },
         )
 
 

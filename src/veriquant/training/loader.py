@@ -7,7 +7,6 @@ up again, nor how many devices share a batch changes a number.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -26,6 +25,7 @@ from veriquant.frontends.images import FrontEndStats, Pixels, decode, normalise
 from veriquant.frontends.sample import Sample
 from veriquant.frontends.spec import InputSpec
 from veriquant.training.augment import Augmentation, Pipeline
+from veriquant.training.workers import arrangement, starting
 
 #: What separates the two streams of random numbers.
 _ORDER, _IMAGE = 1, 2
@@ -54,9 +54,11 @@ class Batches:
     mirrored where the set says so, augmented, and standardised; channels come first whatever the layout of `spec`.
 
     With `workers` > 0 that is done in so many processes, kept from epoch to epoch and ended by `close` or with the
-    object; 0 does it in this one. `pinned` puts batches into page-locked memory, from which a GPU copies while it
-    computes. An image that cannot be read or decoded raises `VeriQuantError` naming it, from a worker too. `stats`
-    counts what the front end had to alter in the images given so far.
+    object; 0 does it in this one. They are no forks of this process and never see its script, whatever it has loaded
+    and whether or not it asks for its ``__name__``; the training set goes to them by pickling. `pinned` puts batches
+    into page-locked memory, from which a GPU copies while it computes. An image that cannot be read or decoded raises
+    `VeriQuantError` naming it, from a worker too. `stats` counts what the front end had to alter in the images given so
+    far.
     """
 
     def __init__(
@@ -164,14 +166,15 @@ class Batches:
                 sampler=self._places,
                 num_workers=self._workers,
                 collate_fn=_as_it_is,
-                worker_init_fn=_stay,
                 prefetch_factor=_AHEAD,
                 persistent_workers=True,
                 pin_memory=self._pinned,
                 # its own, else each epoch would draw from torch's generator, and models with dropout not resume alike
                 generator=torch.Generator(),
+                **arrangement(__name__),
             )
-        return iter(self._loader)
+        with starting(f"training set {self._batches.training_set.name}"):
+            return iter(self._loader)
 
 
 class _Places(Sampler[Place]):
@@ -252,11 +255,6 @@ def _next(source: Iterator[Loaded | _Failure]) -> Loaded | _Failure | None:
 def _sent_home(error: Exception) -> bool:
     """Return whether torch carries an exception of our code out of a worker."""
     return str(error).startswith("Caught ")
-
-
-def _stay(worker: int) -> None:
-    """Ignore Ctrl-C, which reaches every process of a terminal: the parent decides when there is enough."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _as_it_is(loaded: Any) -> Any:

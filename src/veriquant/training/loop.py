@@ -1,7 +1,8 @@
 """`train`: the one loop for all that learns, on one device or many.
 
 A run lives in a folder and goes on by itself from what lies there. On the CPU a run that was cut off anywhere ends with
-the same numbers, to the last bit, as one that was not; on a GPU as far as its kernels repeat themselves.
+the same numbers, to the last bit, as one that was not, if PyTorch has as many threads (sums are made in another order
+with another number); on a GPU as far as its kernels repeat themselves.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from veriquant.errors import VeriQuantError
+from veriquant.files import require_writable
 from veriquant.training.checkpoint import (
     LAST,
     State,
@@ -78,11 +80,13 @@ def train(
     The task ends on the CPU. `recipe`: plain data that tells this run from others (network, data, ...); the settings,
     the batches of an epoch and the number of processes are added to it, and a folder begun with another is refused.
     `folder` gets ``last.safetensors``, ``history.csv`` and ``history.json``. `on_epoch` may be called again for an
-    epoch after which the run was cut off. `say` gets lines of progress where stderr is no terminal to show a bar.
+    epoch after which the run was cut off. `say` gets lines of progress where stderr is no terminal to show a bar, and
+    one where the run goes on with another number of threads on the CPU: it is not refused, but noted in the history.
 
     With several devices Fabric starts this program once a device; gradients are averaged, losses in the history are
-    means over the processes. Raises `VeriQuantError` where the loss or a weight is no longer finite, leaving the last
-    good state; Ctrl-C finishes the step, writes the state and raises `KeyboardInterrupt`.
+    means over the processes. Raises `VeriQuantError` where `folder` cannot be written, before the first step, and where
+    the loss or a weight is no longer finite, leaving the last good state; Ctrl-C finishes the step, writes the state
+    and raises `KeyboardInterrupt`.
     """
     fabric = open_fabric(settings, task)
     source = _own_batches(batches, fabric)
@@ -92,8 +96,11 @@ def train(
         "processes": fabric.world_size,
         "training": settings.decisive(),
     }
+    if fabric.is_global_zero:
+        require_writable(folder)
     run = _Run(fabric, task, source, settings, Path(folder), plain(full_recipe), on_epoch)
     run.resume()
+    run.note_threads(say if fabric.is_global_zero else None)
     epochs = -(-run.steps // len(source))
     shown = display(run.step, run.steps, epochs, say, hidden=not fabric.is_global_zero)
     with Interrupt() as interrupt, shown as show:
@@ -169,8 +176,20 @@ class _Run:
             raise VeriQuantError(
                 f"{path}: does not fit what is trained now ({' '.join(str(error).split())[:200]}); name another folder"
             ) from error
-        self.history.restore(state.columns, state.history.numpy(), state.epochs)
+        self.history.restore(state.columns, state.history.numpy(), state.epochs, state.threads)
         self.step = state.step
+
+    def note_threads(self, say: Callable[[str], None] | None) -> None:
+        """Take into the history on how many threads it goes on; say where these are not as many as before."""
+        if self.fabric.device.type != "cpu" or self.step == self.steps:
+            return
+        threads, before = torch.get_num_threads(), self.history.threads[-1:]
+        self.history.begin_session(threads)
+        if say is not None and before not in ([], [threads]):
+            say(
+                f"trained on {before[0]} CPU threads so far, now on {threads}: the last digits will not be those of a "
+                f"run that was never cut off; with OMP_NUM_THREADS={before[0]} they are"
+            )
 
     def rest_of_epoch(self, interrupt: Interrupt, show: Show) -> None:
         """Train from the step at hand to the end of its epoch, or of the run."""
@@ -287,6 +306,7 @@ class _Run:
             history=torch.from_numpy(self.history.values),
             columns=self.history.columns,
             epochs=self.history.epochs,
+            threads=tuple(self.history.threads),
         )
 
 

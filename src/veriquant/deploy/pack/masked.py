@@ -163,6 +163,6 @@ def _constriction() -> Any:
         import constriction
     except ImportError as error:
         raise VeriQuantError(
-            "packing weights of several widths needs the entropy coder: pip install veriquant[train]"
+            "packing weights of several widths needs the entropy coder: pip install 'veriquant[train]'"
         ) from error
     return constriction

@@ -28,7 +28,7 @@ from veriquant.deploy.pack.arrays import to_array
 from veriquant.deploy.pack.bits import pack_bits, unpack_bits
 from veriquant.deploy.pack.masked import decode, encode
 from veriquant.errors import VeriQuantError
-from veriquant.files import atomic_path
+from veriquant.files import atomic_tensors_path
 from veriquant.onnxgraph.graph import PART, Array
 from veriquant.schemes.codes import Codes
 from veriquant.schemes.own_grids import COLUMNS, EXPONENT_BITS, lowest, spacings
@@ -77,7 +77,7 @@ def save_pack(
     }
     header = {"version": _VERSION, "codes": described, "metadata": dict(metadata or {})}
     text = json.dumps(header, separators=(",", ":"), allow_nan=False)
-    with atomic_path(path) as temporary:
+    with atomic_tensors_path(path) as temporary:
         save_file(tensors, temporary, metadata={_KEY: text})
 
 

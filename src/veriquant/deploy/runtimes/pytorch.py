@@ -11,7 +11,7 @@ from veriquant.deploy.runtimes.runtime import RUNTIMES, Loaded, Runtime
 
 
 class TorchEmbedder(Embedder):
-    """A PyTorch module in evaluation mode; the number of threads is a setting of the process, set at each call."""
+    """A PyTorch module in evaluation mode; the number of threads is the process's: set for each call."""
 
     runtime = "pytorch"
 
@@ -28,10 +28,18 @@ class TorchEmbedder(Embedder):
     def __call__(self, batch: Batch) -> Embeddings:
         """Return the embeddings of `batch`, float32 (n, dim)."""
         torch = self._torch
-        if torch.get_num_threads() != self.threads:
-            torch.set_num_threads(self.threads)
-        with torch.inference_mode():
-            output: Embeddings = self._module(torch.from_numpy(batch)).numpy()
+        before = torch.get_num_threads()
+        if before == self.threads:
+            return self._embeddings(batch)
+        torch.set_num_threads(self.threads)
+        try:
+            return self._embeddings(batch)
+        finally:
+            torch.set_num_threads(before)  # what trains afterwards comes to other last bits with another number
+
+    def _embeddings(self, batch: Batch) -> Embeddings:
+        with self._torch.inference_mode():
+            output: Embeddings = self._module(self._torch.from_numpy(batch)).numpy()
         return output
 
 

@@ -1,0 +1,68 @@
+"""Reading an ONNX file and the files beside it that hold its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import onnx
+import onnx.external_data_helper
+
+from veriquant.errors import VeriQuantError
+from veriquant.networks.damage import apparent_damage
+
+_TWO_GIB = 2**31
+
+
+def read_onnx(path: Path) -> tuple[onnx.ModelProto, bytes]:
+    """Return the model and its bytes, weights of other files inside.
+
+    Raises `VeriQuantError` where the file, or one that it refers to, is missing, damaged or no ONNX network.
+    """
+    if not path.is_file():
+        raise VeriQuantError(f"{path}: no such ONNX file")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise VeriQuantError(f"cannot read {path}: {error.strerror or error}") from error
+    if damage := apparent_damage(path):
+        raise VeriQuantError(f"{path}: {damage}; get it again")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except Exception as error:  # the protobuf libraries raise types of their own
+        raise VeriQuantError(
+            f"{path}: not a whole ONNX file (cut off, damaged or of another kind); get it again"
+        ) from error
+    if not model.graph.node or not model.graph.output:
+        raise VeriQuantError(f"{path}: not an ONNX network (no nodes or no outputs in it); export or get it again")
+    if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer):
+        content = _take_in_external_data(model, path)
+    return model, content
+
+
+def _take_in_external_data(model: onnx.ModelProto, path: Path) -> bytes:
+    places = {
+        entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"
+    }
+    missing = sorted(place for place in places if not (path.parent / place).is_file())
+    if missing:
+        raise VeriQuantError(
+            f"{path}: its weights lie in {', '.join(missing[:3])}, which is not there; put it beside the ONNX file"
+        )
+    size = sum((path.parent / place).stat().st_size for place in places)
+    if size >= _TWO_GIB:
+        raise VeriQuantError(f"{path}: its weights take {size / 2**30:.1f} GiB; up to 2 GiB can be loaded")
+    try:
+        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+        return cast(bytes, model.SerializeToString(deterministic=True))
+    except Exception as error:
+        raise VeriQuantError(
+            f"{path}: its weights in {', '.join(sorted(places)[:3])} cannot be read ({first_line(error)}); "
+            "get them again"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what a library complains of, cut to a bearable length."""
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
