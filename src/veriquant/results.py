@@ -229,6 +229,10 @@ class Variant(Record):
     artefact: str
     """Path of the file, relative to the study's folder."""
     digest: str
+    average_bits: float | None = None
+    """Mean width of a weight, mixtures within a layer counted weight by weight; None where there are no weights."""
+    iteration: int | None = None
+    """Of a method that goes in iterations, the one that this is of, counted from 1."""
     layers: list[Layer] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
     """What a reader must know, in plain words: kernels chosen, tensors left out, saturation seen."""
@@ -250,8 +254,12 @@ class NetworkStudy(Record):
     source: str
     dim: int
     parameters: int
+    learned: int = 0
+    """`parameters` without the running statistics of batch-normalisations: what nominal sizes are counted from."""
     macs: int
     input: dict[str, Any]
+    trained_on: dict[str, Any] = Field(default_factory=dict)
+    """The network's own training set and calibration images, where it has any: in words, with digests."""
     variants: list[Variant]
 
 

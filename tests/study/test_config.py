@@ -2,7 +2,8 @@ import pytest
 
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.spec import FACENET
-from veriquant.study.config import file_name, input_spec, load_study, parse_study
+from veriquant.study.config import file_name, load_study, parse_study
+from veriquant.study.entries import input_spec
 
 GOOD = "networks: [a.onnx]\nrecipes: [int8]\nbenchmarks: ['lfw:here']\n"
 

@@ -11,7 +11,7 @@ from veriquant.networks.network import Network
 from veriquant.quantization.lessons import learn, lessons_for
 from veriquant.quantization.method import METHODS, Method, Quantized, Target
 from veriquant.quantization.simulated import Bench
-from veriquant.quantization.trained_settings import QatSettings
+from veriquant.quantization.trained_settings import TEACHER, QatSettings
 from veriquant.schemes import AffineQuantizer, LearnedStepQuantizer, Quantizer
 from veriquant.schemes.observed import ObservedQuantizer
 from veriquant.simulation.precision import Precision
@@ -80,5 +80,6 @@ METHODS.add(
         _run,
         lambda settings: settings.train_images + settings.check_images,
         plans=True,
+        labelled=lambda settings: settings.loss != TEACHER,
     ),
 )
