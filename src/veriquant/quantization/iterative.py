@@ -46,10 +46,10 @@ _LEVELS = {
 class IterativeSettings(TrainedSettings):
     """The source's settings: `iterations`, the `share` of weights that is halved after each, `activation_bits`.
 
-    `epochs` is the length of each iteration, `first_epochs` that of the first, which trains W₀. The run stops after the
-    first iteration whose average width is at most `until` bits, or after iteration `stop_after`; neither changes what an
-    iteration comes to, so that those trained before are not trained again. `weights`: the levels, learned 'steps' with a
-    grid for each width, or the source's 'dorefa'.
+    `epochs` is the length of each iteration, `first_epochs` that of the first, which trains W₀. The run stops after
+    the first iteration whose average width is at most `until` bits, or after iteration `stop_after`; neither changes
+    what an iteration comes to, so that those trained before are not trained again. `weights`: the levels, learned
+    'steps' with a grid for each width, or the source's 'dorefa'.
     """
 
     target: str = "wide"
@@ -87,7 +87,7 @@ def _run(network: Network, settings: IterativeSettings, calibration: Calibration
     recipe = {
         "network": network.digest,
         "method": "iterative",
-        "images": [calibration.digest, lessons.training_set.digest],
+        "digests": [calibration.digest, lessons.training_set.digest],
         **_decisive(settings),
     }
     stages = _iterate(lessons, student, settings, recipe)

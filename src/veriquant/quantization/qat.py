@@ -26,7 +26,7 @@ def _run(network: Network, settings: QatSettings, calibration: Calibration | Non
     before = bench.noise_under(bench.fitted.change(widths, codes=True))[1]
     student = _student(bench, settings, widths)
     images = [calibration.digest, lessons.training_set.digest]
-    recipe = {"network": network.digest, "method": "qat", "images": images, **_decisive(settings)}
+    recipe = {"network": network.digest, "method": "qat", "digests": images, **_decisive(settings)}
     history = learn(lessons, student, recipe)
     student.settle(bench.fitted)
     plan = bench.plan(widths).model_copy(update={"note": {"trained": f"{settings.levels} levels, {history}"}})
