@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from veriquant.benchmarks import Benchmark, load_benchmark
+from veriquant.cited.table import Precision
 from veriquant.data.calibration import Calibration, load_calibration
 from veriquant.data.encoded_images import FileImages
 from veriquant.data.training_set import TRAINING_SETS, TrainingSet, calibration_from, load_training_set
@@ -49,6 +50,8 @@ class Inputs:
     recipes: list[Recipe]
     written: dict[str, str]
     """By a recipe's name in this study: what the study calls it by."""
+    rows: dict[str, Precision]
+    """By a recipe's name, where it has a place in cited tables: the rows that it stands beside."""
     benchmarks: list[Benchmark]
     networks: list[NetworkInputs]
 
@@ -57,7 +60,7 @@ def load_inputs(config: StudyConfig, say: Say) -> Inputs:
     """Load all that a study names; `VeriQuantError` where something is missing or two go by one name."""
     if config.runtime != "auto":
         _check_runtime(config.runtime)
-    recipes, written = _recipes(config)
+    recipes, written, rows = _recipes(config)
     benchmarks = _benchmarks(config, say)
     loaded = _networks(config, say)
     names = [file_name(f"{network.name}-{recipe.name}") for network in loaded for recipe in recipes]
@@ -65,11 +68,10 @@ def load_inputs(config: StudyConfig, say: Say) -> Inputs:
         raise VeriQuantError(f"two variants would be written to artefacts/{twice[0]}.onnx; give them other names")
     images = _Images(config, recipes, benchmarks, say)
     networks = [images.of(number, network) for number, network in enumerate(loaded)]
-    if unused := [each.name for each in benchmarks if all(each not in n.benchmarks for n in networks)]:
-        raise VeriQuantError(
-            f"benchmark {unused[0]!r} is named by no network under 'benchmarks': name it or leave it out"
-        )
-    return Inputs(recipes, written, benchmarks, networks)
+    used = {benchmark.name for network in networks for benchmark in network.benchmarks}
+    if unused := [benchmark.name for benchmark in benchmarks if benchmark.name not in used]:
+        raise VeriQuantError(f"benchmark {unused[0]!r}: no network has it under 'benchmarks'; name it or leave it out")
+    return Inputs(recipes, written, rows, benchmarks, networks)
 
 
 def calibration_images(recipe: Recipe, entry: CalibrationEntry | None) -> int:
@@ -102,20 +104,23 @@ def _check_runtime(runtime: str) -> None:
         )
 
 
-def _recipes(config: StudyConfig) -> tuple[list[Recipe], dict[str, str]]:
-    """Return the recipes, the reference first, and by their names what the study calls them by."""
+def _recipes(config: StudyConfig) -> tuple[list[Recipe], dict[str, str], dict[str, Precision]]:
+    """Return the recipes, the reference first, and by their names what the study calls them by and their rows."""
     recipes: list[Recipe] = []
     written: dict[str, str] = {}
+    rows: dict[str, Precision] = {}
     for entry in config.recipes:
         recipes.append(load_recipe(entry.recipe, name=entry.name, overrides=entry.settings))
         written.setdefault(recipes[-1].name, entry.recipe)
+        if entry.row is not None:
+            rows[recipes[-1].name] = entry.row
     if twice := duplicates(recipe.name for recipe in recipes):
         raise VeriQuantError(f"two recipes are called {twice[0]!r}: give one of them another name in the study")
     reference = next((recipe for recipe in recipes if _untouched(recipe)), None) or load_recipe(REFERENCE)
     others = [recipe for recipe in recipes if recipe is not reference]
     if twice := [recipe.name for recipe in others if recipe.name == reference.name]:
         raise VeriQuantError(f"the name {twice[0]!r} is the reference's: give the recipe another name in the study")
-    return [reference, *others], written
+    return [reference, *others], written, {**rows, reference.name: "fp32"}
 
 
 def _untouched(recipe: Recipe) -> bool:

@@ -15,6 +15,8 @@ from veriquant.files import write_json
 from veriquant.recipes import Recipe
 from veriquant.results import StudyResult
 from veriquant.study.artefacts import make_artefact
+from veriquant.study.cited_plan import plan_tables
+from veriquant.study.cited_rows import study_tables
 from veriquant.study.config import StudyConfig, load_study
 from veriquant.study.context import Context, told
 from veriquant.study.embeddings import VariantEmbeddings, embeddings_of
@@ -72,6 +74,7 @@ def read_result(folder: str | os.PathLike[str]) -> StudyResult:
 def _run(config: StudyConfig, folder: Path, say: Say, command: str) -> StudyResult:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     inputs = load_inputs(config, say)
+    tables = plan_tables(config, inputs)
     context = Context(config, folder, Store(folder / "store"), Units(_planned(config, inputs), say))
     subjects = [_subject(context, inputs, network) for network in inputs.networks]
     if config.latency is not None:
@@ -80,6 +83,7 @@ def _run(config: StudyConfig, folder: Path, say: Say, command: str) -> StudyResu
             for variant, measured in zip(subject.variants, times, strict=True):
                 variant.latency = measured
     result = study_result(context, inputs, subjects, started=started, command=command)
+    result.tables = study_tables(tables, inputs, result.networks)
     write_json(folder / _RESULTS, result.model_dump(mode="json"))
     return result
 
