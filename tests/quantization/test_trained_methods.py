@@ -106,6 +106,20 @@ def test_with_labels_people_are_told_apart(network: Network, photos: Calibration
         recipe.apply(network, photos, Target())
 
 
+def test_class_vectors_are_looked_for_once(
+    network: Network, photos: Calibration, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = load_training_set(f"folder:{world / 'people'}")
+    recipe = load_recipe("qat-w4a8", overrides={**FEW, "loss": "arcface", "epochs": 1})
+    found = recipe.apply(network, photos, Target(training_set=people))
+
+    def looks(*args: object) -> None:
+        raise AssertionError("the run has class vectors in its state")
+
+    monkeypatch.setattr("veriquant.quantization.lessons._centres", looks)
+    assert recipe.apply(network, photos, Target(training_set=people)).onnx == found.onnx
+
+
 def test_few_images_make_one_batch_and_too_few_are_told_in_one_line(
     network: Network, photos: Calibration, world: Path
 ) -> None:

@@ -179,7 +179,9 @@ def test_a_study_that_was_stopped_goes_on_and_its_table_is_the_same(
 
 
 def test_folds_of_a_model_share_rows_and_each_has_its_own_images(eyes: Path, tmp_path: Path) -> None:
-    result, _ = run(eyes_text(eyes), tmp_path / "out")
+    result, said = run(eyes_text(eyes), tmp_path / "out")
+    embedded = [line for line in said if "embeddings: " in line and "already there" not in line]
+    assert len(embedded) == 4, "two networks, two recipes: listed pairs and all pairs are of the same images"
     first, second = result.networks
     assert [list(v.evaluations) for v in (first.variants[0], second.variants[0])] == [
         ["pairs 1", "all 1"],

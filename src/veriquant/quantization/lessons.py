@@ -30,6 +30,7 @@ from veriquant.quantization.trained_settings import TEACHER, TrainedSettings
 from veriquant.schemes.observed import ObservedQuantizer
 from veriquant.simulation.trainable import Trainable
 from veriquant.training.augment import PRESETS
+from veriquant.training.checkpoint import LAST
 from veriquant.training.distillation import Distillation, grouped
 from veriquant.training.heads import Head, make_head
 from veriquant.training.loader import Batches
@@ -94,9 +95,9 @@ def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, ep
     """Train `student` in place, from where an earlier run of the same `recipe` was cut off; return how it went."""
     settings, batches = lessons.settings, lessons.batches
     epochs = epochs or settings.epochs
-    task = _task(lessons, student)
-    task.freeze_at = round(settings.observe * epochs * len(batches))
     folder = cache_folder().parent / "training" / json_digest(recipe)
+    task = _task(lessons, student, begun=(folder / LAST).exists())
+    task.freeze_at = round(settings.observe * epochs * len(batches))
     history = train(task, batches, settings.loop(epochs), folder, recipe=recipe)
     student.eval()
     figures = history.epochs[-1]
@@ -104,15 +105,17 @@ def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, ep
     return f"{epochs} epochs of {len(batches)} batches, {what} {figures[what]:.4f} in the last"
 
 
-def _task(lessons: Lessons, student: Trainable) -> _Taught | _Named:
+def _task(lessons: Lessons, student: Trainable, *, begun: bool) -> _Taught | _Named:
+    """Return what is trained; a run that was `begun` takes its class vectors from its state, none are looked for."""
     settings = lessons.settings
     full = Trainable(lessons.bench.simulation, {}, {})
     if settings.loss == TEACHER:
         return _Taught(student, full, settings.distance, settings.levels_rate)
     dim, classes = lessons.bench.network.dim, lessons.training_set.classes
     head = make_head(settings.loss, dim, classes, scale=settings.scale, margin=settings.margin)
-    with torch.no_grad():
-        head.weight.copy_(_centres(lessons, full))
+    if not begun:
+        with torch.no_grad():
+            head.weight.copy_(_centres(lessons, full))
     return _Named(student, head, settings.levels_rate)
 
 

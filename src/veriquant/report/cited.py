@@ -46,7 +46,7 @@ def _better(metric: str) -> str:
 def _cells(row: TableRow) -> list[Cell]:
     sizes = [row.cited_bytes, row.nominal_bytes, row.size_bytes]
     cells = [Cell(row.label), Cell(numbers.number(row.average_bits))]
-    cells += [Cell(numbers.NONE if size is None else numbers.number(size / 1e6)) for size in sizes]
+    cells += [Cell(numbers.NONE if size is None else numbers.megabytes(round(size))) for size in sizes]
     cells += [Cell(_figure(figure)) for figure in row.figures]
     return [Cell(cell.text, tone="muted" if row.cited else "") for cell in cells]
 
@@ -60,25 +60,33 @@ def _figure(figure: TableFigure) -> str:
 
 def _footnotes(table: StudyTable) -> tuple[str, ...]:
     own = [row for row in table.rows if not row.cited]
-    figures = [figure for row in own for figure in row.figures]
-    notes = [f"Source: {table.source_data}. Size: as it prints it; nominal: our parameters × average bits / 8."]
+    notes = [
+        f"Source: {table.source_data}. Size: as it prints it. Nominal: parameters × average bits / 8, of the source's "
+        "rows by our own count of parameters; where its average is rounded, the last digit may be another."
+    ]
     notes += [f"Ours: {note}." for note in table.notes]
     notes += _measured(table.columns)
     if any(row.folds > 1 for row in own):
         notes.append("±: sample standard deviation over the folds; size, bits and figures are means over them.")
-    if any(figure.support == "weak" for figure in figures):
+    if any(figure.support == "weak" for row in own for figure in row.figures):
         notes.append("†: rests on fewer impostor comparisons than a firm figure needs (30/f).")
-    reasons = dict.fromkeys(figure.note for figure in figures if figure.value is None)
-    if reasons:
-        notes.append(f"{numbers.NONE}: {'; '.join(reason for reason in reasons if reason)}.")
-    return tuple(notes)
+    return (*notes, *_missing(table.columns, own))
 
 
 def _measured(columns: Sequence[TableColumn]) -> list[str]:
-    """Say what our figures of each column are measured on, where that is not the same for all."""
+    """Say what our figures of each column are measured on, where the headings alone do not."""
     places: dict[tuple[str, ...], list[str]] = {}
     for column in columns:
         places.setdefault(tuple(column.measured_on), []).append(column.heading)
-    if len(places) < 2:
-        return []
-    return [f"{', '.join(headings)}: ours on {', '.join(names)}." for names, headings in places.items() if names]
+    told = {names: headings for names, headings in places.items() if names and list(names) != headings}
+    return [f"{', '.join(headings)}: ours on {', '.join(names)}." for names, headings in told.items()]
+
+
+def _missing(columns: Sequence[TableColumn], own: Sequence[TableRow]) -> list[str]:
+    """Say why figures of ours are missing, columns with one reason together."""
+    reasons: dict[str, list[str]] = {}
+    for place, column in enumerate(columns):
+        without = [row.figures[place].note for row in own if row.figures[place].value is None]
+        if without:
+            reasons.setdefault(without[0], []).append(column.heading)
+    return [f"{numbers.NONE} {', '.join(headings)}: {reason}." for reason, headings in reasons.items()]

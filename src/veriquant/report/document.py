@@ -332,8 +332,10 @@ def _files(network: NetworkStudy, anchor: str) -> Section:
         folded = Folded("Recipe, file and digest", (tables.facts(content),))
         sections.append(Section(f"{anchor}-file-{number}", variant.name, (*blocks, folded)))
     inputs = Folded("What the network takes", (tables.facts(network.input),))
-    title = "Variants: notes, recipes, files"
-    return Section(f"{anchor}-files", title, (inputs,) if network.input else (), tuple(sections))
+    shown: tuple[Block, ...] = (inputs,) if network.input else ()
+    if network.trained_on:
+        shown += (Folded("Its own training and calibration images", (tables.facts(network.trained_on),)),)
+    return Section(f"{anchor}-files", "Variants: notes, recipes, files", shown, tuple(sections))
 
 
 # ---------------------------------------------------------------- method

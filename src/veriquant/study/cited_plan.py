@@ -27,8 +27,8 @@ class Line:
 
     @property
     def label(self) -> str:
-        """What the rows are called."""
-        return ", ".join(each.network.name for each in self.networks)
+        """What the rows are called: by the network, or by the number of folds."""
+        return f"{len(self.networks)} folds" if self.folded else self.networks[0].network.name
 
     @property
     def folded(self) -> bool:
