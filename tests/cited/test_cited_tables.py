@@ -1,8 +1,11 @@
 import pytest
+import torch
 
 from veriquant.cited import CITED, CitedTable, load_cited
 from veriquant.errors import VeriQuantError
+from veriquant.networks.export import export_onnx
 from veriquant.networks.families import FAMILIES
+from veriquant.onnxgraph import inspect_onnx
 
 #: Average bits that a paper prints without rounding.
 EXACT = (32, 8, 6, 4, 2)
@@ -79,3 +82,20 @@ def test_a_row_that_does_not_fit_is_refused():
     strange = {**whole, "rows": [{**whole["rows"][0], "model": "VGG16"}]}
     with pytest.raises(ValueError, match="'models' has no 'VGG16'"):
         CitedTable.model_validate(strange)
+
+
+def test_a_file_that_we_export_counts_as_the_paper_counts():
+    """Batch-normalisations are not folded in it; their running statistics are no parameters."""
+    table = load_cited("kolf-1")
+    model = table.models["MobileFaceNet"]
+    family = FAMILIES.get(model.family)
+    module = family.build(**model.arguments)
+    with torch.no_grad():  # the exporter keeps equal tensors once
+        for tensor in module.state_dict().values():
+            if tensor.is_floating_point():
+                tensor += 0.1 * torch.rand_like(tensor)
+    exported = inspect_onnx(export_onnx(module, family.spec))
+    assert exported.learned == family.parameters(**model.arguments) == 1_003_136
+    assert exported.parameters > exported.learned
+    (fp32,) = table.rows_of("MobileFaceNet", "fp32")
+    assert f"{exported.learned * 4 / 1e6:.2f}" == f"{fp32.size:.2f}"

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from veriquant.errors import VeriQuantError
 from veriquant.settings_file import Checked, parse_settings
 
-Precision = Literal["fp32", "fixed", "mixed"]
+PrecisionKind = Literal["fp32", "fixed", "mixed"]
 
 
 class CitedModel(Checked):
@@ -33,7 +33,7 @@ class CitedRow(Checked):
     """One row: a network at a precision. `size` is in MB of 10^6 bytes, `figures` are in percent, as printed."""
 
     model: str
-    precision: Precision
+    precision: PrecisionKind
     average_bits: float = Field(gt=0)
     size: float = Field(gt=0)
     figures: tuple[float, ...]
@@ -75,7 +75,7 @@ class CitedTable(Checked):
         """Paper and number, as a heading gives them."""
         return f"{self.paper}, Table {self.number}"
 
-    def rows_of(self, model: str, precision: Precision) -> list[CitedRow]:
+    def rows_of(self, model: str, precision: PrecisionKind) -> list[CitedRow]:
         """Return the rows of one network at one kind of precision, as they stand in the table."""
         return [row for row in self.rows if row.model == model and row.precision == precision]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from veriquant.cited import CitedModel, CitedRow, CitedTable
-from veriquant.cited.table import Precision
+from veriquant.cited.table import PrecisionKind
 from veriquant.metrics import fold_summary
 from veriquant.networks.families import FAMILIES
 from veriquant.results import NetworkStudy, StudyTable, TableColumn, TableFigure, TableRow, Variant
@@ -70,7 +70,11 @@ def _cited_row(row: CitedRow, parameters: int) -> TableRow:
 
 
 def _own_row(
-    line: Line, cited: CitedTable, precision: Precision, studies: Sequence[NetworkStudy], variants: Sequence[Variant]
+    line: Line,
+    cited: CitedTable,
+    precision: PrecisionKind,
+    studies: Sequence[NetworkStudy],
+    variants: Sequence[Variant],
 ) -> TableRow:
     bits = [variant.average_bits for variant in variants if variant.average_bits is not None]
     known = len(bits) == len(variants)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from veriquant.checks import explain
-from veriquant.cited.table import Precision
+from veriquant.cited.table import PrecisionKind
 from veriquant.data.training_set import labelled
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.spec import CONVENTIONS, InputSpec
@@ -89,7 +89,7 @@ class RecipeEntry(Checked):
     settings: dict[str, Any] = Field(default_factory=dict)
     each: dict[str, list[Any]] = Field(default_factory=dict)
     """One setting and its values: a recipe for each, the value behind its name, as in ``{stop_after: [1, 2]}``."""
-    row: Precision | None = None
+    row: PrecisionKind | None = None
     """Which rows of a cited table it stands beside; full precision needs no telling."""
 
     @model_validator(mode="before")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from veriquant.benchmarks import Benchmark, load_benchmark
-from veriquant.cited.table import Precision
+from veriquant.cited.table import PrecisionKind
 from veriquant.data.calibration import Calibration, load_calibration
 from veriquant.data.encoded_images import FileImages
 from veriquant.data.training_set import TRAINING_SETS, TrainingSet, calibration_from, load_training_set
@@ -50,7 +50,7 @@ class Inputs:
     recipes: list[Recipe]
     written: dict[str, str]
     """By a recipe's name in this study: what the study calls it by."""
-    rows: dict[str, Precision]
+    rows: dict[str, PrecisionKind]
     """By a recipe's name, where it has a place in cited tables: the rows that it stands beside."""
     benchmarks: list[Benchmark]
     networks: list[NetworkInputs]
@@ -104,11 +104,11 @@ def _check_runtime(runtime: str) -> None:
         )
 
 
-def _recipes(config: StudyConfig) -> tuple[list[Recipe], dict[str, str], dict[str, Precision]]:
+def _recipes(config: StudyConfig) -> tuple[list[Recipe], dict[str, str], dict[str, PrecisionKind]]:
     """Return the recipes, the reference first, and by their names what the study calls them by and their rows."""
     recipes: list[Recipe] = []
     written: dict[str, str] = {}
-    rows: dict[str, Precision] = {}
+    rows: dict[str, PrecisionKind] = {}
     for entry in config.recipes:
         recipes.append(load_recipe(entry.recipe, name=entry.name, overrides=entry.settings))
         written.setdefault(recipes[-1].name, entry.recipe)
