@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_world import lfw_folder, photos, tiny_network
+from small_world import known_people, lfw_folder, photos, tiny_network
 
 Draw = Callable[..., bytes]
 
@@ -32,11 +32,12 @@ def real() -> Path:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with tiny.onnx, lfw/ and photos/."""
+    """A folder with tiny.onnx, lfw/, photos/ and people/."""
     folder = tmp_path_factory.mktemp("world")
     tiny_network(folder / "tiny.onnx")
     lfw_folder(folder / "lfw")
     photos(folder / "photos")
+    known_people(folder / "people")
     return folder
 
 

@@ -94,6 +94,16 @@ def photos(folder: Path, count: int = 12) -> Path:
     return folder
 
 
+def known_people(folder: Path, count: int = 6) -> Path:
+    """Write a folder for each of other people, to learn from."""
+    for person in range(count):
+        for image in range(IMAGES):
+            place = folder / f"K_{person}" / f"{image}.jpg"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(picture(7000 + person, image))
+    return folder
+
+
 def study_text(world: Path, recipes: str = "[int8-dynamic, int8-static]", more: str = "") -> str:
     """Return the YAML of a study over the world that the fixture `world` made."""
     return f"""

@@ -229,6 +229,10 @@ class Variant(Record):
     artefact: str
     """Path of the file, relative to the study's folder."""
     digest: str
+    average_bits: float | None = None
+    """Mean width of a weight, mixtures within a layer counted weight by weight; None where there are no weights."""
+    iteration: int | None = None
+    """Of a method that goes in iterations, the one that this is of, counted from 1."""
     layers: list[Layer] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
     """What a reader must know, in plain words: kernels chosen, tensors left out, saturation seen."""
@@ -250,9 +254,70 @@ class NetworkStudy(Record):
     source: str
     dim: int
     parameters: int
+    learned: int = 0
+    """`parameters` without the running statistics of batch-normalisations: what nominal sizes are counted from."""
     macs: int
     input: dict[str, Any]
+    trained_on: dict[str, Any] = Field(default_factory=dict)
+    """The network's own training set and calibration images, where it has any: in words, with digests."""
     variants: list[Variant]
+
+
+class TableFigure(Record):
+    """One figure of a table, as a fraction; over several folds their mean, with the sample standard deviation `std`."""
+
+    value: float | None
+    """None where it was not measured, or the data cannot support it; `note` then says why."""
+    std: float | None = None
+    support: Support = "ok"
+    note: str = ""
+
+
+class TableColumn(Record):
+    """A column of figures: the heading that the paper gives it, and the metric."""
+
+    heading: str
+    metric: str
+    measured_on: list[str] = Field(default_factory=list)
+    """Names of the benchmarks that this study's figures are of; empty where it has none."""
+
+
+class TableRow(Record):
+    """A row of a paper's table, or one of the study beside it. Sizes are bytes; `figures` are in order of the columns.
+
+    Over several folds sizes and bits are means, as the figures are.
+    """
+
+    cited: bool
+    """True: the paper's own row."""
+    label: str
+    """Whose row it is: 'source', or the study's network and recipe."""
+    model: str
+    precision: Literal["fp32", "fixed", "mixed"]
+    average_bits: float | None
+    cited_bytes: float | None = None
+    """The size that the paper prints."""
+    nominal_bytes: float | None = None
+    """Parameters × average bits / 8, the way papers count; of a cited row by our own count of parameters."""
+    size_bytes: float | None = None
+    """The size of the file that was written."""
+    folds: int = 1
+    figures: list[TableFigure]
+
+
+class StudyTable(Record):
+    """A table of a paper with this study's figures beside the paper's own."""
+
+    name: str
+    citation: str
+    about: str
+    source_data: str
+    """What the paper's networks were trained and tested on."""
+    columns: list[TableColumn]
+    rows: list[TableRow]
+    """In the paper's order, a row of the study behind the one that it stands beside."""
+    notes: list[str] = Field(default_factory=list)
+    """What a reader must know of the study's own rows: on what they were trained and measured."""
 
 
 class StudyResult(Record):
@@ -263,6 +328,8 @@ class StudyResult(Record):
     synthetic: bool
     """True where any benchmark is drawn by the package itself; every page says so."""
     networks: list[NetworkStudy]
+    tables: list[StudyTable] = Field(default_factory=list)
+    """Tables of papers, this study's figures beside the cited ones."""
     calibration: dict[str, Any]
     """source, images, seed, digest; empty where no recipe needed any."""
     settings: dict[str, Any]

@@ -9,7 +9,13 @@ import pytest
 
 from veriquant.data import load_calibration, training_set
 from veriquant.data.record_io import write_records
-from veriquant.data.training_set import TRAINING_SETS, TrainingSet, from_calibration, load_training_set
+from veriquant.data.training_set import (
+    TRAINING_SETS,
+    TrainingSet,
+    calibration_from,
+    from_calibration,
+    load_training_set,
+)
 from veriquant.errors import VeriQuantError
 
 PEOPLE = 3
@@ -221,3 +227,23 @@ def test_a_calibration_set_serves_for_label_free_training(tmp_path: Path) -> Non
     assert [found.read(index) for index in range(len(found))] == [sample.read() for sample in calibration.samples]
     assert (len(found), found.classes, found.digest) == (4, 1, calibration.digest)
     assert found.note == f"{calibration.note}, without labels."
+
+
+@pytest.mark.parametrize("kind", sorted(MAKERS))
+def test_calibration_images_out_of_a_training_set_are_its_own(kind: str, tmp_path: Path) -> None:
+    """Each image once, with its content and mirrored as it is there; back in a training set it is mirrored still."""
+    learned = load_training_set(MAKERS[kind](tmp_path / kind))
+    chosen = calibration_from(learned, 1000, seed=3)
+    there = sorted((learned.read(i), learned.mirrored(i)) for i in range(len(learned)))
+    assert sorted((sample.read(), sample.mirrored) for sample in chosen.samples) == there
+    assert [s.name for s in calibration_from(learned, 2, seed=3).samples] == [s.name for s in chosen.samples[:2]]
+    again = from_calibration(chosen)
+    assert sorted((again.read(i), again.mirrored(i)) for i in range(len(again))) == there
+
+
+def test_images_that_are_tested_are_no_calibration_images(tmp_path: Path) -> None:
+    learned = load_training_set(ufpr_set(tmp_path / "eyes"))
+    tested = {tmp_path / "eyes" / "periocularCropped" / f"0007S1I0{shot}{side}.jpg" for shot in (1, 2) for side in "LR"}
+    chosen = calibration_from(learned, 1000, exclude=tested)
+    assert {sample.name[:4] for sample in chosen.samples} == {"0003"}
+    assert (chosen.available, chosen.excluded) == (4, 4)

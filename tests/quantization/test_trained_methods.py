@@ -124,6 +124,20 @@ def test_with_labels_people_are_told_apart(network: Network, photos: Calibration
         recipe.apply(network, photos, Target())
 
 
+def test_class_vectors_are_looked_for_once(
+    network: Network, photos: Calibration, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = load_training_set(f"folder:{world / 'people'}")
+    recipe = load_recipe("qat-w4a8", overrides={**FEW, "loss": "arcface", "epochs": 1})
+    found = recipe.apply(network, photos, Target(training_set=people))
+
+    def looks(*args: object) -> None:
+        raise AssertionError("the run has class vectors in its state")
+
+    monkeypatch.setattr("veriquant.quantization.lessons._centres", looks)
+    assert recipe.apply(network, photos, Target(training_set=people)).onnx == found.onnx
+
+
 def test_few_images_make_one_batch_and_too_few_are_told_in_one_line(
     network: Network, photos: Calibration, world: Path
 ) -> None:
@@ -132,3 +146,35 @@ def test_few_images_make_one_batch_and_too_few_are_told_in_one_line(
     with pytest.raises(VeriQuantError, match="photos") as caught:
         made("qat-w4a8", network, load_calibration(world / "photos", 1))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("recipe", ["qat-w4a8", "iterative-2bit"])
+def test_training_is_kept_for_these_very_images(
+    recipe: str, network: Network, photos: Calibration, world: Path
+) -> None:
+    more = {"first_epochs": 1, "iterations": 1} if recipe == "iterative-2bit" else {}
+    made(recipe, network, photos, epochs=1, **more)
+    other = load_calibration(world / "photos", 46, seed=1)
+    found = made(recipe, network, other, epochs=1, **more)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VERIQUANT_CACHE", str(world / "another-cache"))
+        assert made(recipe, network, other, epochs=1, **more).onnx == found.onnx
+
+
+def test_it_stops_after_the_iteration_that_is_asked_for_and_keeps_those_before(
+    network: Network, photos: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"iterations": 3, "epochs": 1, "first_epochs": 1}
+    whole = made("iterative-2bit", network, photos, **settings)
+    assert (whole.iteration, whole.average_bits) == (3, 2)
+
+    def trains(*args: object, **kwargs: object) -> None:
+        raise AssertionError("an iteration that was trained is trained again")
+
+    monkeypatch.setattr("veriquant.training.loop._Run._one_step", trains)
+    second = made("iterative-2bit", network, photos, **settings, stop_after=2)
+    assert (second.iteration, second.average_bits) == (2, pytest.approx(6, abs=0.01))
+    told = [[note for note in each.notes if note.startswith("iteration ")] for each in (whole, second)]
+    assert told[0][:2] == told[1]
+    with pytest.raises(VeriQuantError, match="stop_after 4: there are 3 iterations"):
+        made("iterative-2bit", network, photos, **settings, stop_after=4)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from veriquant.quantization.layers import mean_weight_bits
 from veriquant.results import (
     Allocation,
     AllocationPoint,
@@ -139,7 +140,7 @@ def variant(name: str, size: int, ratio: float | None = None, **more: Any) -> Va
     return Variant(
         name=name, recipe=name.replace("_", "-"), recipe_settings={"method": "minmax"}, runtime="onnxruntime",
         reference=ratio is None, size_bytes=size, artefact=f"artefacts/{name}.onnx", digest="ef" * 32,
-        latency=latencies(ratio), **more,
+        latency=latencies(ratio), average_bits=mean_weight_bits(more.get("layers", [])), **more,
     )  # fmt: skip
 
 

@@ -1,9 +1,15 @@
+from importlib import resources
+from pathlib import Path
+
 import pytest
 
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.spec import FACENET
-from veriquant.study.config import file_name, input_spec, load_study, parse_study
+from veriquant.recipes import load_recipe
+from veriquant.study.config import file_name, load_study, parse_study
+from veriquant.study.entries import input_spec
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 GOOD = "networks: [a.onnx]\nrecipes: [int8]\nbenchmarks: ['lfw:here']\n"
 
 
@@ -48,6 +54,16 @@ def test_long_forms():
         ("- a\n- b", "must hold keys and values"),
         ("networks: [", "is not YAML"),
         (GOOD.replace("[a.onnx]", "[{source: a, input: arcfacs}]"), "'networks.0.input'"),
+        (GOOD.replace("[a.onnx]", "[{source: a, fold: 1}]"), "key 'networks.0': Value error, a network with 'fold'"),
+        (GOOD.replace("[a.onnx]", "[{source: a, training_set: 'images:x'}]"), "key 'networks.0.training_set'"),
+        (GOOD.replace("[a.onnx]", "[{source: a, benchmarks: []}]"), "key 'networks.0.benchmarks'"),
+        (GOOD.replace("[int8]", "[{recipe: int8, row: W8}]"), "key 'recipes.0.row'"),
+        (GOOD.replace("[int8]", "[{recipe: int8, each: {a: [1], b: [2]}}]"), "key 'recipes.0.each'"),
+        (GOOD.replace("[int8]", "[{recipe: int8, settings: {a: 1}, each: {a: [2]}}]"), "'settings' and 'each'"),
+        (GOOD + "training_set: photos", "key 'training_set': Value error, unknown kind of training set 'photos'"),
+        (GOOD + "tables: [kolf-9]", "there are: kolf-1, kolf-4, kolf-5"),
+        (GOOD + "tables: [{table: kolf-1, columns: {AgeDB: lfw}}]", "kolf-1 has no column 'AgeDB'"),
+        (GOOD + "tables: [{table: kolf-1, network: [a]}]", "unknown key 'tables.0.network' (did you mean 'networks'?)"),
         (GOOD.replace("[a.onnx]", "['${NOT_THERE}/a.onnx']"), "environment variable 'NOT_THERE', which is not set"),
     ],
 )
@@ -72,13 +88,26 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         load_study(tmp_path / "nothing.yaml")
 
 
-def test_shipped_studies_are_well_formed(monkeypatch):
-    from importlib import resources
-    from pathlib import Path
-
+@pytest.mark.parametrize("path", sorted(p for p in EXAMPLES.glob("*.yaml") if not p.name.startswith("train-")), ids=str)
+def test_shipped_studies_are_well_formed(path, monkeypatch):
     monkeypatch.setenv("VERIQUANT_REAL", "/real")
-    load_study(Path(__file__).parents[2] / "examples" / "lfw-int8.yaml")
+    config = load_study(path)
+    names = [entry.name or entry.source for entry in config.benchmarks]
+    assert all(name in names for network in config.networks for name in network.benchmarks or ())
+    for recipe in config.recipes:
+        load_recipe(recipe.recipe, name=recipe.name, overrides=recipe.settings)
+
+
+def test_the_demo_study_is_well_formed():
     parse(resources.files("veriquant.demo").joinpath("study.yaml").read_text())
+
+
+def test_one_entry_stands_for_a_recipe_of_each_value():
+    text = GOOD.replace("[int8]", "[{recipe: iterative-2bit, name: mixed, row: mixed, each: {stop_after: [1, 12]}}]")
+    first, last = parse(text).recipes
+    assert (first.name, last.name) == ("mixed 1", "mixed 12")
+    assert (first.settings, last.settings) == ({"stop_after": 1}, {"stop_after": 12})
+    assert (first.row, first.each) == ("mixed", {})
 
 
 def test_names_become_parts_of_file_names():

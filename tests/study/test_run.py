@@ -201,7 +201,8 @@ def test_other_runtimes(world, tmp_path, runtime):
 
 @pytest.mark.parametrize("recipe", sorted(shipped_recipes()))
 def test_every_shipped_recipe_runs_in_a_study(world, tmp_path, recipe):
-    result, _ = run(world, tmp_path, f"[{recipe}]", "")
+    more = f"training_set: 'folder:{world}/people'" if shipped_recipes()[recipe].labelled() else ""
+    result, _ = run(world, tmp_path, f"[{recipe}]", more)
     assert result.networks[0].variants[-1].name == recipe
 
 

@@ -68,7 +68,7 @@ def literal(text: str) -> str:
 
 def parse_input(text: str | None) -> InputSpec | None:
     """Return the input specification of ``--input``."""
-    from veriquant.study.config import input_spec
+    from veriquant.study.entries import input_spec
 
     if text is None or not text.lstrip().startswith("{"):
         return input_spec(text)

@@ -13,6 +13,7 @@ from veriquant.cli.app import app
 from veriquant.cli.screen import literal, say, table
 
 if TYPE_CHECKING:
+    from veriquant.report.blocks import Cell
     from veriquant.results import StudyResult, Variant
 
 
@@ -81,8 +82,29 @@ def summary(result: StudyResult) -> None:
         say("")
         table(columns, rows, title=literal(network.name))
         say(f"{network.name}: {recommend(network, metric).headline}")
+    cited_tables(result)
     if result.synthetic:
         say("SYNTHETIC DATA: the faces are drawn by VeriQuant itself; these figures say nothing about real people.")
+
+
+def cited_tables(result: StudyResult) -> None:
+    """Print the papers' tables that the study asked for, its own rows beside the cited ones."""
+    from veriquant.report import cited
+
+    for each in result.tables:
+        drawn = cited.drawn(each)
+        columns: list[str | tuple[str, str]] = [
+            (literal(column.title), "right") if column.number else literal(column.title) for column in drawn.columns
+        ]
+        say("")
+        table(columns, [[_shown(cell) for cell in row] for row in drawn.rows], title=literal(drawn.caption))
+        for note in drawn.footnotes:
+            say(note)
+        say(cited.DIFFERENT)
+
+
+def _shown(cell: Cell) -> str:
+    return f"[dim]{literal(cell.text)}[/dim]" if cell.tone == "muted" and cell.text else literal(cell.text)
 
 
 def _row(variant: Variant, benchmarks: list[str], metric: str) -> list[str]:

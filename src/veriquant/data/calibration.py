@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,24 +53,50 @@ def load_calibration(
     names = list_images(folder)
     if not names:
         raise VeriQuantError(f"no images in {folder}: a calibration set is a folder of images, nested or flat")
-    found = len(names)
-    if exclude:
-        taken = {_identity(path) for path in exclude}
-        names = [name for name in names if _identity(folder / name) not in taken]
-        if not names:
-            raise VeriQuantError(
-                f"all {found} images in {folder} are used by a benchmark; calibrate on a folder of other images"
-            )
-    chosen = sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())[:images]
-    samples = tuple(Sample(name, folder / name) for name in chosen)
-    return Calibration(
+    return chosen(
+        names,
+        [folder / name for name in names],
+        lambda place: Sample(names[place], folder / names[place]),
         source=str(directory),
+        images=images,
+        seed=seed,
+        exclude=exclude,
+    )
+
+
+def chosen(
+    names: Sequence[str],
+    paths: Sequence[Path | None],
+    sample: Callable[[int], Sample],
+    *,
+    source: str,
+    images: int,
+    seed: int,
+    exclude: Collection[Path] = (),
+) -> Calibration:
+    """Choose `images` of the images called `names`, which lie in the files `paths`, None for one that is in no file.
+
+    `sample` gives the image at a place of the two; it is asked for the chosen ones alone. Raises `VeriQuantError` where
+    `exclude`, as in `load_calibration`, leaves nothing.
+    """
+    taken = {_identity(path) for path in exclude}
+    free = list(range(len(names)))
+    if taken:
+        free = [place for place, path in enumerate(paths) if path is None or _identity(path) not in taken]
+    if not free:
+        raise VeriQuantError(
+            f"all {len(names)} images in {source} are used by a benchmark; calibrate on a folder of other images"
+        )
+    order = sorted(free, key=lambda place: hashlib.sha256(f"{seed}:{names[place]}".encode()).digest())
+    samples = tuple(sample(place) for place in order[:images])
+    return Calibration(
+        source=source,
         samples=samples,
         seed=seed,
         digest=samples_digest(samples),
         requested=images,
-        available=len(names),
-        excluded=found - len(names),
+        available=len(free),
+        excluded=len(names) - len(free),
     )
 
 

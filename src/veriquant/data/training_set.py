@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from veriquant.data.calibration import Calibration
+from veriquant.data.calibration import Calibration, chosen
 from veriquant.data.digest import samples_digest
 from veriquant.data.encoded_images import EncodedImages, FileImages, SampleImages
 from veriquant.data.folder import list_images, require_folder
@@ -19,6 +19,7 @@ from veriquant.data.record_io import RecordPack, open_pack
 from veriquant.data.ufpr import IMAGES, is_left, list_file, read_list, subject
 from veriquant.errors import VeriQuantError
 from veriquant.files import json_digest
+from veriquant.frontends.sample import Sample
 from veriquant.progress import working
 from veriquant.registry import Registry
 
@@ -102,9 +103,41 @@ def load_training_set(text: str) -> TrainingSet:
     return kind.load(argument)
 
 
+def labelled(text: str) -> str:
+    """Return the text of a training set as it is; `ValueError` where it is of no known kind, or of one without labels.
+
+    The type of error is what pydantic turns into a line that names the key.
+    """
+    kind = text.partition(":")[0]
+    try:
+        TRAINING_SETS.get(kind)
+    except VeriQuantError as error:
+        raise ValueError(str(error)) from error
+    if kind == "images":
+        raise ValueError("images without labels tell nobody apart; name a kind with people, such as folder:DIR")
+    return text
+
+
+def calibration_from(training: TrainingSet, images: int, seed: int = 0, exclude: Collection[Path] = ()) -> Calibration:
+    """Choose `images` images of a training set as calibration images, mirrored as they are there; no label is kept.
+
+    `exclude` as in `load_calibration`; the choice depends on the seed and on the images' names.
+    """
+    files = training.images if isinstance(training.images, FileImages) else None
+    names = [training.where(place) if files is None else files.sample(place).name for place in range(len(training))]
+    paths = [None if files is None else files.sample(place).path for place in range(len(training))]
+
+    def sample(place: int) -> Sample:
+        content = training.read(place) if files is None else None
+        return Sample(names[place], paths[place], content, training.mirrored(place))
+
+    return chosen(names, paths, sample, source=training.source, images=images, seed=seed, exclude=exclude)
+
+
 def from_calibration(calibration: Calibration) -> TrainingSet:
     """Return the images of a calibration set as an unlabelled training set, for label-free training."""
     count = len(calibration.samples)
+    mirror = np.fromiter((sample.mirrored for sample in calibration.samples), dtype=np.bool_, count=count)
     return TrainingSet(
         name=Path(calibration.source).resolve().name or "images",
         source=calibration.source,
@@ -114,6 +147,7 @@ def from_calibration(calibration: Calibration) -> TrainingSet:
         people=None,
         digest=calibration.digest,
         note=f"{calibration.note}, without labels.",
+        mirror=mirror if mirror.any() else None,
     )
 
 

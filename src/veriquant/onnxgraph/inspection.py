@@ -22,6 +22,9 @@ class NetworkInfo:
 
     layers: list[Layer]
     parameters: int
+    """All floating-point constants of the file."""
+    learned: int
+    """The same without the running means and variances of batch-normalisations: what papers count."""
     macs: int
     weight_ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     """(least, greatest) weight by layer name."""
@@ -39,11 +42,14 @@ def inspect_graph(graph: Graph) -> NetworkInfo:
     shapes = graph.shapes()
     layers, spans, outputs = [], {}, {}
     seen: set[str] = set()
+    statistics: set[str] = set()
     for node in graph.nodes:
         if node.op_type in _SILENT:
             continue
         own = [name for name in node.input if name in graph.constants and name not in seen]
         seen.update(own)
+        if node.op_type == "BatchNormalization":
+            statistics.update(node.input[3:5])
         floats = [graph.constants[name] for name in own if np.issubdtype(graph.constants[name].dtype, np.floating)]
         layers.append(
             Layer(
@@ -57,9 +63,11 @@ def inspect_graph(graph: Graph) -> NetworkInfo:
         if node.op_type in WEIGHTED and weight is not None:
             spans[node.name] = (float(weight.min()), float(weight.max()))
         outputs[node.name] = shapes.get(node.output[0], ())
+    parameters = sum(layer.parameters for layer in layers)
     return NetworkInfo(
         layers=layers,
-        parameters=sum(layer.parameters for layer in layers),
+        parameters=parameters,
+        learned=parameters - sum(graph.constants[name].size for name in statistics if name in graph.constants),
         macs=sum(layer.macs for layer in layers),
         weight_ranges=spans,
         shapes=outputs,

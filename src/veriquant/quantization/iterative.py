@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from veriquant.allocation.magnitude import ITERATIONS, LEAST, SHARE, START, MaskState
@@ -27,7 +27,7 @@ from veriquant.networks.network import Network
 from veriquant.quantization.lessons import Lessons, learn, lessons_for
 from veriquant.quantization.method import METHODS, Method, Quantized, Target
 from veriquant.quantization.simulated import Bench
-from veriquant.quantization.trained_settings import TrainedSettings
+from veriquant.quantization.trained_settings import TEACHER, TrainedSettings
 from veriquant.schemes import AffineQuantizer, Quantizer
 from veriquant.schemes.dorefa import DorefaQuantizer
 from veriquant.schemes.mixed_step import MixedStepQuantizer
@@ -52,10 +52,11 @@ _BEGIN = {
 class IterativeSettings(TrainedSettings):
     """The source's settings: `iterations`, the `share` of weights that is halved after each, `activation_bits`.
 
-    `epochs` is the length of each iteration, `first_epochs` that of the first, which trains W₀. The run stops after the
-    first iteration whose average width is at most `until` bits. `weights`: the levels, learned 'steps' with a grid for
-    each width, or the source's 'dorefa'. `begin`: an iteration goes on from the 'previous', or as the source's from the
-    'first'.
+    `epochs` is the length of each iteration, `first_epochs` that of the first, which trains W₀. The run stops after
+    the first iteration whose average width is at most `until` bits, or after iteration `stop_after`; neither changes
+    what an iteration comes to, so that those trained before are not trained again. `weights`: the levels, learned
+    'steps' with a grid for each width, or the source's 'dorefa'. `begin`: an iteration goes on from the 'previous', or
+    as the source's from the 'first'.
     """
 
     target: str = "wide"
@@ -64,9 +65,16 @@ class IterativeSettings(TrainedSettings):
     iterations: int = Field(default=ITERATIONS, ge=1)
     share: float = Field(default=SHARE, gt=0, le=1)
     until: float = Field(default=float(LEAST), ge=LEAST, le=START)
+    stop_after: int | None = Field(default=None, ge=1)
     activation_bits: int = Field(default=8, ge=2, le=8)
     epochs: int = Field(default=3, ge=1)
     first_epochs: int = Field(default=3, ge=1)
+
+    @model_validator(mode="after")
+    def _stops_in_time(self) -> IterativeSettings:
+        if self.stop_after is not None and self.stop_after > self.iterations:
+            raise ValueError(f"stop_after {self.stop_after}: there are {self.iterations} iterations")
+        return self
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ def _run(network: Network, settings: IterativeSettings, calibration: Calibration
     recipe = {
         "network": network.digest,
         "method": "iterative",
-        "images": [calibration.digest, lessons.training_set.digest],
+        "digests": [calibration.digest, lessons.training_set.digest],
         **_decisive(settings),
     }
     stages = _iterate(lessons, student, settings, recipe)
@@ -108,7 +116,15 @@ def _run(network: Network, settings: IterativeSettings, calibration: Calibration
         layer.model_copy(update={"weight_bits": math.ceil(averages[layer.name])}) if layer.name in averages else layer
         for layer in bench.layers(plan)
     ]
-    return Quantized(content, layers, bench.notes, plan=plan, save_pack=bench.pack_saver(plan))
+    return Quantized(
+        content,
+        layers,
+        bench.notes,
+        plan=plan,
+        save_pack=bench.pack_saver(plan),
+        average_bits=last.average,
+        iteration=last.iteration,
+    )
 
 
 def _iterate(
@@ -126,7 +142,7 @@ def _iterate(
         stages.append(Stage(state, _measured(lessons.bench, student, settings), how))
         if not first:
             first = {name: value.clone() for name, value in student.state_dict().items()}
-        if state.average <= settings.until or state.iteration == settings.iterations:
+        if state.average <= settings.until or state.iteration == (settings.stop_after or settings.iterations):
             return stages
         state = state.next(_magnitudes(student), share=settings.share, iterations=settings.iterations)
         if settings.begin == "first":
@@ -221,7 +237,7 @@ def _told(stage: Stage, parameters: int) -> str:
 
 
 def _decisive(settings: IterativeSettings) -> dict[str, object]:
-    return settings.model_dump(mode="json", exclude={"workers", "accelerator", "until"})
+    return settings.model_dump(mode="json", exclude={"workers", "accelerator", "until", "stop_after"})
 
 
 METHODS.add(
@@ -233,5 +249,6 @@ METHODS.add(
         _run,
         lambda settings: settings.train_images + settings.check_images,
         plans=True,
+        labelled=lambda settings: settings.loss != TEACHER,
     ),
 )

@@ -50,6 +50,13 @@ def quantized_layers(
     return layers
 
 
+def mean_weight_bits(layers: Collection[Layer]) -> float | None:
+    """Return the mean bits a weight is stored in, None where there are no weights; slopes of activations are none."""
+    weighted = [(each.parameters, each.weight_bits) for each in layers if each.weight_bits is not None and each.macs]
+    total = sum(parameters for parameters, _ in weighted)
+    return sum(parameters * bits for parameters, bits in weighted) / total if total else None
+
+
 def planned_layers(onnx: bytes, simulation: Simulation, plan: Plan, noise: Mapping[str, float]) -> list[Layer]:
     """Return the layers of the user's network `onnx` under a plan; `noise`: of each group quantized alone, by group."""
     precision = {

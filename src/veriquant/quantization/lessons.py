@@ -30,6 +30,7 @@ from veriquant.quantization.trained_settings import TEACHER, TrainedSettings
 from veriquant.schemes.observed import ObservedQuantizer
 from veriquant.simulation.trainable import Trainable
 from veriquant.training.augment import PRESETS
+from veriquant.training.checkpoint import LAST
 from veriquant.training.distillation import Distillation, Units, difference, grouped
 from veriquant.training.heads import Head, make_head
 from veriquant.training.loader import Batches
@@ -74,6 +75,11 @@ def lessons_for(network: Network, settings: TrainedSettings, calibration: Calibr
         trained = from_calibration(_some(calibration, range(count - checks)))
     elif target.training_set is None:
         raise VeriQuantError(f"loss {settings.loss!r} needs to know whose images they are: name a training set")
+    elif target.training_set.classes < 2:
+        raise VeriQuantError(
+            f"{target.training_set.source} gives {target.training_set.classes} person: loss {settings.loss!r} tells "
+            "people apart, so name a training set of several, or train without labels (loss=teacher)"
+        )
     else:
         trained = target.training_set
     if len(trained) < 2:
@@ -98,17 +104,20 @@ def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, ep
     `bits`: the average width of its weights.
     """
     settings, batches = lessons.settings, lessons.batches
-    task = _task(lessons, student)
+    loop = settings.loop(epochs, bits)
+    told = {**recipe, "loop": loop.decisive()}
+    folder = cache_folder().parent / "training" / json_digest(told)
+    task = _task(lessons, student, begun=(folder / LAST).exists())
     task.freeze_at = round(settings.observe * epochs * len(batches))
-    folder = cache_folder().parent / "training" / json_digest(recipe)
-    history = train(task, batches, settings.loop(epochs, bits), folder, recipe=recipe)
+    history = train(task, batches, loop, folder, recipe=told)
     student.eval()
     figures = history.epochs[-1]
     what = "cosine" if settings.loss == TEACHER else "loss"
     return f"{epochs} epochs of {len(batches)} batches, {what} {figures[what]:.4f} in the last"
 
 
-def _task(lessons: Lessons, student: Trainable) -> _Taught | _Named:
+def _task(lessons: Lessons, student: Trainable, *, begun: bool) -> _Taught | _Named:
+    """Return what is trained; a run that was `begun` takes its class vectors from its state, none are looked for."""
     settings, bench = lessons.settings, lessons.bench
     full = Trainable(bench.simulation, {}, {})
     units = student.units(bench.fit[:_PROBES])
@@ -118,9 +127,10 @@ def _task(lessons: Lessons, student: Trainable) -> _Taught | _Named:
         return _Taught(student, full, settings.distance, on_the_way=way, units=units, **rates)
     dim, classes = bench.network.dim, lessons.training_set.classes
     head = make_head(settings.loss, dim, classes, scale=settings.scale, margin=settings.margin)
-    with torch.no_grad():
-        head.weight.copy_(_centres(lessons, full))
-        units[head.weight] = head.weight.square().mean().sqrt()
+    if not begun:
+        with torch.no_grad():
+            head.weight.copy_(_centres(lessons, full))
+    units[head.weight] = torch.tensor(_CENTRE_STD)
     return _Named(student, head, full, on_the_way=way, units=units, **rates)
 
 

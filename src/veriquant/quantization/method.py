@@ -73,6 +73,10 @@ class Quantized:
     """The widths of each quantizer group, where the method simulates them."""
     allocation: Allocation | None = None
     """How they were chosen, where they were."""
+    average_bits: float | None = None
+    """Mean width of a weight, mixtures within a layer counted weight by weight; None: what `layers` say."""
+    iteration: int | None = None
+    """Of a method that goes in iterations, the one that this is of, counted from 1."""
     save_pack: Callable[[Path], None] | None = field(default=None, repr=False)
     """Writes the same as a safetensors file for PyTorch, where the method simulates: see `deploy.pack.load_module`."""
 
@@ -85,7 +89,8 @@ class Method:
     """One registered way to quantize. `run(network, settings, calibration, target)` gets checked settings.
 
     `calibration_images` says from the settings how many unlabelled images it wants; 0: it needs none. `judged` says
-    whether it evaluates on a benchmark while it works (`Target.judge`), `plans` whether it makes a `Plan`.
+    whether it evaluates on a benchmark while it works (`Target.judge`), `plans` whether it makes a `Plan`, `labelled`
+    whether it learns whose images they are (`Target.training_set`).
     """
 
     name: str
@@ -95,6 +100,7 @@ class Method:
     calibration_images: Callable[[Any], int]
     judged: Callable[[Any], bool] = lambda settings: False
     plans: bool = False
+    labelled: Callable[[Any], bool] = lambda settings: False
 
 
 METHODS: Registry[Method] = Registry("quantization method")

@@ -12,7 +12,7 @@ from veriquant.networks.network import Network
 from veriquant.quantization.lessons import learn, lessons_for
 from veriquant.quantization.method import METHODS, Method, Quantized, Target
 from veriquant.quantization.simulated import Bench
-from veriquant.quantization.trained_settings import QatSettings
+from veriquant.quantization.trained_settings import TEACHER, QatSettings
 from veriquant.schemes import (
     AffineQuantizer,
     LearnedMidriseQuantizer,
@@ -33,7 +33,7 @@ def _run(network: Network, settings: QatSettings, calibration: Calibration | Non
     before = bench.noise_under(bench.fitted.change(widths, codes=True))[1]
     student = _student(bench, settings, widths)
     images = [calibration.digest, lessons.training_set.digest]
-    recipe = {"network": network.digest, "method": "qat", "images": images, **_decisive(settings)}
+    recipe = {"network": network.digest, "method": "qat", "digests": images, **_decisive(settings)}
     bits = bench.costs.average_bits(widths)
     history = learn(lessons, student, recipe, epochs=settings.epochs, bits=bits)
     student.settle(bench.fitted)
@@ -95,5 +95,6 @@ METHODS.add(
         _run,
         lambda settings: settings.train_images + settings.check_images,
         plans=True,
+        labelled=lambda settings: settings.loss != TEACHER,
     ),
 )

@@ -53,6 +53,10 @@ class Recipe(BaseModel):
         """Return whether the recipe evaluates on a benchmark while it works."""
         return METHODS.get(self.method).judged(self.resolved())
 
+    def labelled(self) -> bool:
+        """Return whether the recipe learns from images of people who are known."""
+        return METHODS.get(self.method).labelled(self.resolved())
+
     def apply(self, network: Network, calibration: Calibration | None, target: Target | None = None) -> Quantized:
         """Quantize `network`; raise `VeriQuantError` where calibration images are needed and there are none."""
         settings = self.resolved()

@@ -9,7 +9,7 @@ from veriquant.report.blocks import Cell, Column, Table
 from veriquant.report.palette import Palette
 from veriquant.report.pareto_chart import allocated
 from veriquant.report.precisions import bits_of, candidates, task_metric
-from veriquant.report.tables import VERDICT_TONES, average_bits, variant_cell
+from veriquant.report.tables import VERDICT_TONES, variant_cell
 from veriquant.results import Allocation, AllocationPoint, Layer, NetworkStudy, Variant
 
 BITS_OF_UNIT = 8 * 16
@@ -87,7 +87,6 @@ def _budget_cell(found: Allocation) -> Cell:
 
 def _fixed_cells(variant: Variant, network: NetworkStudy) -> tuple[Cell, ...]:
     none = Cell(numbers.NONE, tone="muted")
-    bits = average_bits(variant.layers)
     stored = sum(layer.parameters * (layer.weight_bits or 0) for layer in variant.layers) / 8
     nominal = Cell(numbers.megabytes(round(stored))) if stored else none
     return (
@@ -95,7 +94,7 @@ def _fixed_cells(variant: Variant, network: NetworkStudy) -> tuple[Cell, ...]:
         none,
         none,
         Cell(numbers.number(relative_bops(variant.layers), 3)),
-        Cell(numbers.number(bits, 2)),
+        Cell(numbers.number(variant.average_bits, 2)),
         nominal,
         Cell(numbers.megabytes(variant.size_bytes)),
         none,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime
 
-from veriquant.report import allocation, charts, numbers, precisions, tables
+from veriquant.report import allocation, charts, cited, numbers, precisions, tables
 from veriquant.report.blocks import (
     Block,
     Bullets,
@@ -68,6 +68,8 @@ def build(result: StudyResult) -> Document:
     look = Look(Palette(result.networks), SYNTHETIC if result.synthetic else "")
     colours = precisions.colours(v.allocation for n in result.networks for v in n.variants if v.allocation)
     sections = [_summary(result, metric, look.palette)]
+    if (beside := cited.section(result)) is not None:
+        sections.append(beside)
     for number, network in enumerate(result.networks, 1):
         sections.append(_network(network, f"network-{number}", metric, colours, look))
     across = allocation.across_networks(result, look)
@@ -330,8 +332,10 @@ def _files(network: NetworkStudy, anchor: str) -> Section:
         folded = Folded("Recipe, file and digest", (tables.facts(content),))
         sections.append(Section(f"{anchor}-file-{number}", variant.name, (*blocks, folded)))
     inputs = Folded("What the network takes", (tables.facts(network.input),))
-    title = "Variants: notes, recipes, files"
-    return Section(f"{anchor}-files", title, (inputs,) if network.input else (), tuple(sections))
+    shown: tuple[Block, ...] = (inputs,) if network.input else ()
+    if network.trained_on:
+        shown += (Folded("Its own training and calibration images", (tables.facts(network.trained_on),)),)
+    return Section(f"{anchor}-files", "Variants: notes, recipes, files", shown, tuple(sections))
 
 
 # ---------------------------------------------------------------- method

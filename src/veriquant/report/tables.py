@@ -21,7 +21,7 @@ from veriquant.report.recommendation import (
     speed_words,
     support_figures,
 )
-from veriquant.results import Compatibility, Evaluation, Latency, Layer, Metric, NetworkStudy, Variant
+from veriquant.results import Compatibility, Evaluation, Latency, Metric, NetworkStudy, Variant
 
 VERDICT_TONES: dict[str, Tone] = {"no worse": "good", "worse": "bad", "undecided": "warn", "not supported": "warn"}
 SPEED_TONES: dict[Speed, Tone] = {"faster": "good", "slower": "bad", "no difference shown": "", "not measured": "muted"}
@@ -86,15 +86,6 @@ def metric_cell(name: str, metric: Metric | None, comparisons: Mapping[str, int]
     )
 
 
-def average_bits(layers: list[Layer]) -> float | None:
-    """Return the mean bits a weight is stored in; the slopes of activation functions are no weights."""
-    weighted = [
-        (layer.parameters, layer.weight_bits) for layer in layers if layer.weight_bits is not None and layer.macs
-    ]
-    total = sum(parameters for parameters, _ in weighted)
-    return sum(parameters * bits for parameters, bits in weighted) / total if total else None
-
-
 def latency_points(variants: list[Variant]) -> list[tuple[int, int]]:
     """Return the (batch, threads) at which any variant was timed, in order."""
     return sorted({(latency.batch, latency.threads) for variant in variants for latency in variant.latency})
@@ -125,7 +116,7 @@ def latency_cell(latency: Latency | None, reference: bool) -> Cell:
 
 def size_cell(variant: Variant, reference: Variant | None) -> Cell:
     """Write a file's size, the reference's size divided by it, its share of that, and the mean bits of a weight."""
-    size, bits = numbers.megabytes(variant.size_bytes), average_bits(variant.layers)
+    size, bits = numbers.megabytes(variant.size_bytes), variant.average_bits
     weights = () if bits is None else (f"{numbers.number(bits, 1)} bits a weight",)
     if reference is None or variant.reference or not reference.size_bytes or not variant.size_bytes:
         return Cell(size, weights)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from veriquant.benchmarks import Benchmark
 from veriquant.data.calibration import Calibration
+from veriquant.data.training_set import TrainingSet
 from veriquant.deploy import instruction_sets, versions
 from veriquant.evaluation.evaluate import independent_batch
 from veriquant.evaluation.judge import Judge
@@ -16,6 +17,7 @@ from veriquant.files import atomic_path, code_digest, write_json
 from veriquant.networks import Network
 from veriquant.networks.network import network_digest
 from veriquant.quantization import Target
+from veriquant.quantization.layers import mean_weight_bits
 from veriquant.recipes import Recipe
 from veriquant.study.config import file_name
 from veriquant.study.context import Context
@@ -24,7 +26,7 @@ from veriquant.study.store import Entry
 #: The rooms whose source decides what an artefact is.
 _MAKES_ARTEFACTS = (
     "quantization", "recovery", "allocation", "simulation", "schemes", "onnxgraph", "recipes", "networks", "frontends",
-    "deploy", "results.py",
+    "deploy", "training", "results.py",
 )  # fmt: skip
 
 
@@ -58,8 +60,13 @@ def make_artefact(
     runtime: str,
     calibration: Calibration | None,
     judged: Benchmark | None,
+    training_set: TrainingSet | None = None,
 ) -> Artefact:
-    """Return a network under a recipe; `judged` is the benchmark that a recipe with a task budget looks at."""
+    """Return a network under a recipe.
+
+    `judged` is the benchmark that a recipe with a task budget looks at, `training_set` the images of known people that
+    one learns from; None where it does not.
+    """
     config, store = context.config, context.store
     key = {
         "network": network.digest,
@@ -68,6 +75,7 @@ def make_artefact(
         "calibration": None if calibration is None else calibration.digest,
         "target": [runtime, config.threads],
         "judged": None if judged is None else [judged.digest, config.flip],
+        "training_set": None if training_set is None else training_set.digest,
         "instruction_sets": list(instruction_sets()),
         "code": code_digest(*_MAKES_ARTEFACTS),
         "versions": versions(),
@@ -76,13 +84,15 @@ def make_artefact(
     if entry is None:
         start = time.perf_counter()
         judge = None if judged is None else Judge(judged, flip=config.flip)
-        made = recipe.apply(network, calibration, Target(runtime, config.threads, judge))
+        made = recipe.apply(network, calibration, Target(runtime, config.threads, judge, training_set))
         seconds = time.perf_counter() - start
         facts = {
             "layers": [layer.model_dump(mode="json") for layer in made.layers],
             "notes": made.notes + ([] if judged is None else [_looked_at(judged)]),
             "plan": None if made.plan is None else made.plan.model_dump(mode="json", exclude_none=True),
             "allocation": None if made.allocation is None else made.allocation.model_dump(mode="json"),
+            "average_bits": mean_weight_bits(made.layers) if made.average_bits is None else made.average_bits,
+            "iteration": made.iteration,
             "seconds": seconds,
         }
         entry = store.put("artefacts", key, "onnx", made.onnx, facts)

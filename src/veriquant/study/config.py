@@ -10,97 +10,27 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from veriquant.checks import explain
+from veriquant.data.training_set import labelled
 from veriquant.errors import VeriQuantError
-from veriquant.frontends.spec import CONVENTIONS, InputSpec
 from veriquant.settings_file import Checked, parse_settings, read_settings
+from veriquant.study.cited_entry import CitedTableEntry
+from veriquant.study.entries import (
+    BenchmarkEntry,
+    CalibrationEntry,
+    Count,
+    LatencyEntry,
+    NetworkEntry,
+    RecipeEntry,
+)
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
 Margin = Annotated[float, Field(ge=0, lt=1)]
 #: What a file name may hold: names of networks and recipes become parts of file names.
 _NAME = re.compile(r"[^\w.+=@-]+")
-
-
-class NetworkEntry(Checked):
-    """One network. `source` is an .onnx file, ``family:checkpoint`` or a registered name."""
-
-    source: str
-    name: str | None = None
-    """What tables and files call it; without it, the file's stem."""
-    input: str | dict[str, Any] | None = None
-    """The input specification where the file does not say: the name of a convention, or its keys written out."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return {"source": value} if isinstance(value, str) else value
-
-    @field_validator("input")
-    @classmethod
-    def _known(cls, value: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
-        try:
-            input_spec(value)
-        except VeriQuantError as error:
-            raise ValueError(str(error)) from error
-        return value
-
-
-class RecipeEntry(Checked):
-    """One recipe: a shipped name or a .yaml file, under a name of its own where settings are changed."""
-
-    recipe: str
-    name: str | None = None
-    settings: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return {"recipe": value} if isinstance(value, str) else value
-
-
-class BenchmarkEntry(Checked):
-    """One benchmark, as ``kind:place``."""
-
-    source: str
-    name: str | None = None
-    """What tables call it; needed where two of one kind are in a study."""
-    allow_missing: bool = False
-    """Go on where images are missing; they are counted and named."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return {"source": value} if isinstance(value, str) else value
-
-
-class CalibrationEntry(Checked):
-    """Unlabelled images that recipes may look at."""
-
-    source: str
-    """A folder, nested or flat, or ``demo:``."""
-    images: Count | None = None
-    """How many; without it, as many as each recipe asks for."""
-    seed: int | None = Field(default=None, ge=0)
-    """Of the choice; without it, the study's."""
-    exclude_benchmark: bool = True
-    """Never calibrate on an image that a benchmark of this study uses."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return {"source": value} if isinstance(value, str) else value
-
-
-class LatencyEntry(Checked):
-    """How latency is measured: all variants of a network in turn, round by round."""
-
-    batches: tuple[Count, ...] = Field(default=(1, 32), min_length=1)
-    rounds: int = Field(default=30, ge=2)
 
 
 class StudyConfig(Checked):
@@ -110,8 +40,11 @@ class StudyConfig(Checked):
     seed: int = Field(default=0, ge=0)
     networks: tuple[NetworkEntry, ...] = Field(min_length=1)
     recipes: tuple[RecipeEntry, ...] = Field(min_length=1)
+    """What is written with `each` stands here once for each value."""
     benchmarks: tuple[BenchmarkEntry, ...] = Field(min_length=1)
     calibration: CalibrationEntry | None = None
+    training_set: str | None = None
+    """Images of people who are known, for recipes that learn from them and networks that have no set of their own."""
     flip: bool = False
     """Add the embedding of the mirror image."""
     runtime: str = "onnxruntime"
@@ -129,8 +62,23 @@ class StudyConfig(Checked):
     """The operating point of the compatibility section."""
     resamples: int = Field(default=1000, ge=0)
     """Resamples of people for the intervals; 0: none."""
+    tables: tuple[CitedTableEntry, ...] = ()
+    """Tables of papers to print, this study's figures beside the cited ones."""
     out: str | None = None
     """The folder of results; without it, ``out/<name of the file>``."""
+
+    @field_validator("recipes")
+    @classmethod
+    def _expanded(cls, value: tuple[RecipeEntry, ...]) -> tuple[RecipeEntry, ...]:
+        try:
+            return tuple(recipe for entry in value for recipe in entry.expanded())
+        except VeriQuantError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("training_set")
+    @classmethod
+    def _of_people(cls, value: str | None) -> str | None:
+        return None if value is None else labelled(value)
 
     @property
     def margins(self) -> dict[str, float]:
@@ -146,20 +94,6 @@ def load_study(path: str | os.PathLike[str]) -> StudyConfig:
 def parse_study(text: str, origin: str, variables: Mapping[str, str] | None = None) -> StudyConfig:
     """Check the text of a study. `variables` replace ``${NAME}``; without them, the environment's do."""
     return parse_settings(text, origin, StudyConfig, "study", variables)
-
-
-def input_spec(value: str | Mapping[str, Any] | None) -> InputSpec | None:
-    """Return the input specification that a study or the command line names; `VeriQuantError` where it is none."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        if value not in CONVENTIONS:
-            raise VeriQuantError(f"unknown input convention {value!r}; there are: {', '.join(CONVENTIONS)}")
-        return CONVENTIONS[value]
-    try:
-        return InputSpec.model_validate({"origin": "given in the study", **value})
-    except ValidationError as error:
-        raise VeriQuantError(f"input: {explain(error, InputSpec)}") from error
 
 
 def file_name(name: str) -> str:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from veriquant.benchmarks import Benchmark
+from veriquant.data.digest import samples_digest
 from veriquant.errors import VeriQuantError
 from veriquant.study.config import StudyConfig
 from veriquant.study.store import Store
@@ -27,6 +29,13 @@ class Context:
     """What all that is in the results took to compute, in this run or in an earlier one."""
     per_image: list[float] = field(default_factory=list)
     """Seconds in the runtime for an image, of every variant so far: from it follows how long latency will take."""
+    _images: dict[str, str] = field(default_factory=dict)
+
+    def images_digest(self, benchmark: Benchmark) -> str:
+        """Return what the embeddings of a benchmark are kept under: two protocols over the same images share them."""
+        if benchmark.digest not in self._images:
+            self._images[benchmark.digest] = samples_digest(benchmark.samples)
+        return self._images[benchmark.digest]
 
 
 @contextmanager

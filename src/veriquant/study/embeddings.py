@@ -43,7 +43,7 @@ def embeddings_of(context: Context, artefact: Artefact, benchmark: Benchmark) ->
     size = 1 if artefact.one_at_a_time else config.batch_size or BATCH
     key: dict[str, Any] = {
         "artefact": artefact.network.digest,
-        "benchmark": benchmark.digest,
+        "images": context.images_digest(benchmark),
         "flip": config.flip,
         "runtime": [artefact.runtime, config.threads],
         "batch_size": size,

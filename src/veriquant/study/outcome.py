@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from veriquant.data.calibration import Calibration
 from veriquant.deploy import machine, versions
 from veriquant.evaluation import BATCH
-from veriquant.networks import Network
 from veriquant.onnxgraph import inspect_onnx
 from veriquant.results import Allocation, Latency, Layer, NetworkStudy, StudyResult, Variant
 from veriquant.study.artefacts import Artefact
 from veriquant.study.context import Context
+from veriquant.study.entries import CalibrationEntry
 from veriquant.study.figures import Figures
-from veriquant.study.inputs import Inputs
+from veriquant.study.inputs import Inputs, NetworkInputs
 
 _ONE_AT_A_TIME = "its activation ranges depend on what else is in a batch: it was evaluated one image at a time"
 
@@ -33,7 +34,7 @@ class Tested:
 class Subject:
     """One network of the study and its variants, the reference first."""
 
-    network: Network
+    inputs: NetworkInputs
     variants: list[Tested]
     verdict_metric: str
 
@@ -79,15 +80,17 @@ def _settings(context: Context, subjects: Sequence[Subject]) -> dict[str, Any]:
 
 
 def _network(context: Context, inputs: Inputs, subject: Subject) -> NetworkStudy:
-    network = subject.network
+    network = subject.inputs.network
     info = inspect_onnx(network.onnx)
     return NetworkStudy(
         name=network.name,
         source=network.source,
         dim=network.dim,
         parameters=info.parameters,
+        learned=info.learned,
         macs=info.macs,
         input=network.spec.model_dump(mode="json"),
+        trained_on=_trained_on(subject.inputs),
         variants=[
             _variant(context, inputs, variant, reference=number == 0) for number, variant in enumerate(subject.variants)
         ],
@@ -107,6 +110,8 @@ def _variant(context: Context, inputs: Inputs, variant: Tested, *, reference: bo
         size_bytes=artefact.path.stat().st_size,
         artefact=artefact.path.relative_to(context.folder).as_posix(),
         digest=artefact.entry.digest,
+        average_bits=facts["average_bits"],
+        iteration=facts["iteration"],
         layers=[Layer.model_validate(layer) for layer in facts["layers"]],
         notes=[*facts["notes"], *([_ONE_AT_A_TIME] if artefact.one_at_a_time else [])],
         allocation=None if facts["allocation"] is None else Allocation.model_validate(facts["allocation"]),
@@ -117,11 +122,29 @@ def _variant(context: Context, inputs: Inputs, variant: Tested, *, reference: bo
     )
 
 
+def _trained_on(inputs: NetworkInputs) -> dict[str, Any]:
+    """Return what is the network's own: its training set, and its calibration where that is not the study's."""
+    found: dict[str, Any] = {}
+    if (training_set := inputs.training_set) is not None:
+        found["training set"] = {
+            "source": training_set.source,
+            "note": training_set.note,
+            "digest": training_set.digest,
+        }
+    if inputs.entry.calibration is not None and inputs.calibrations:
+        found["calibration"] = _chosen(inputs.entry.calibration, inputs.calibrations)
+    return found
+
+
 def _calibration(context: Context, inputs: Inputs) -> dict[str, Any]:
+    """Return the calibration images that networks without their own share."""
     entry = context.config.calibration
-    if not inputs.calibrations or entry is None:
-        return {}
-    sets = [inputs.calibrations[wanted] for wanted in sorted(inputs.calibrations, reverse=True)]
+    shared = next((each.calibrations for each in inputs.networks if each.entry.calibration is None), {})
+    return _chosen(entry, shared) if shared and entry is not None else {}
+
+
+def _chosen(entry: CalibrationEntry, calibrations: Mapping[int, Calibration]) -> dict[str, Any]:
+    sets = [calibrations[wanted] for wanted in sorted(calibrations, reverse=True)]
     largest = sets[0]
     return {
         "source": largest.source,

@@ -12,15 +12,16 @@ from pydantic import ValidationError
 from veriquant.checks import explain
 from veriquant.errors import VeriQuantError
 from veriquant.files import write_json
-from veriquant.networks import Network
 from veriquant.recipes import Recipe
 from veriquant.results import StudyResult
 from veriquant.study.artefacts import make_artefact
+from veriquant.study.cited_plan import plan_tables
+from veriquant.study.cited_rows import study_tables
 from veriquant.study.config import StudyConfig, load_study
 from veriquant.study.context import Context, told
 from veriquant.study.embeddings import VariantEmbeddings, embeddings_of
 from veriquant.study.figures import Figures, choose_verdict_metric, figures_of
-from veriquant.study.inputs import Inputs, calibration_images, load_inputs
+from veriquant.study.inputs import Inputs, NetworkInputs, load_inputs
 from veriquant.study.outcome import Subject, Tested, study_result
 from veriquant.study.store import Store, locked
 from veriquant.study.timing import latency_in_turn, runtime_for
@@ -73,6 +74,7 @@ def read_result(folder: str | os.PathLike[str]) -> StudyResult:
 def _run(config: StudyConfig, folder: Path, say: Say, command: str) -> StudyResult:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     inputs = load_inputs(config, say)
+    tables = plan_tables(config, inputs)
     context = Context(config, folder, Store(folder / "store"), Units(_planned(config, inputs), say))
     subjects = [_subject(context, inputs, network) for network in inputs.networks]
     if config.latency is not None:
@@ -81,6 +83,7 @@ def _run(config: StudyConfig, folder: Path, say: Say, command: str) -> StudyResu
             for variant, measured in zip(subject.variants, times, strict=True):
                 variant.latency = measured
     result = study_result(context, inputs, subjects, started=started, command=command)
+    result.tables = study_tables(tables, inputs, result.networks)
     write_json(folder / _RESULTS, result.model_dump(mode="json"))
     return result
 
@@ -88,45 +91,47 @@ def _run(config: StudyConfig, folder: Path, say: Say, command: str) -> StudyResu
 def _planned(config: StudyConfig, inputs: Inputs) -> Counter[str]:
     """Return how many units of each kind the study has."""
     variants = len(inputs.networks) * len(inputs.recipes)
-    evaluated = variants * len(inputs.benchmarks)
+    evaluated = sum(len(network.benchmarks) for network in inputs.networks) * len(inputs.recipes)
     planned = Counter({"network": variants, "embeddings": evaluated, "figures": evaluated})
     if config.latency is not None:
         planned["latency"] = len(inputs.networks)
     return planned
 
 
-def _subject(context: Context, inputs: Inputs, network: Network) -> Subject:
+def _subject(context: Context, inputs: Inputs, subject: NetworkInputs) -> Subject:
     """Make all variants of a network and evaluate them."""
+    network = subject.network
     with told(network.name):
         runtime = runtime_for(context, network)
     references: dict[str, VariantEmbeddings] = {}
-    variants = [_tested(context, inputs, network, inputs.recipes[0], runtime, references)]
+    variants = [_tested(context, subject, inputs.recipes[0], runtime, references)]
     # before the others are made, so that a metric that there is not is told early
     verdict_metric = choose_verdict_metric(
         context.config, (figures.evaluation for figures in variants[0].figures.values())
     )
-    variants += [_tested(context, inputs, network, recipe, runtime, references) for recipe in inputs.recipes[1:]]
-    return Subject(network, variants, verdict_metric)
+    variants += [_tested(context, subject, recipe, runtime, references) for recipe in inputs.recipes[1:]]
+    return Subject(subject, variants, verdict_metric)
 
 
 def _tested(
-    context: Context,
-    inputs: Inputs,
-    network: Network,
-    recipe: Recipe,
-    runtime: str,
-    references: dict[str, VariantEmbeddings],
+    context: Context, subject: NetworkInputs, recipe: Recipe, runtime: str, references: dict[str, VariantEmbeddings]
 ) -> Tested:
     """Make one variant and evaluate it.
 
     `references` holds by benchmark what the variant is compared with; the reference, which comes first, fills it.
     """
-    with told(network.name, recipe.name):
-        calibration = inputs.calibrations.get(calibration_images(recipe, context.config))
-        judged = inputs.benchmarks[0] if recipe.judged() else None
-        artefact = make_artefact(context, network, recipe, runtime, calibration, judged)
+    with told(subject.network.name, recipe.name):
+        artefact = make_artefact(
+            context,
+            subject.network,
+            recipe,
+            runtime,
+            subject.calibration_for(recipe),
+            judged=subject.benchmarks[0] if recipe.judged() else None,
+            training_set=subject.training_set if recipe.labelled() else None,
+        )
         figures: dict[str, Figures] = {}
-        for benchmark in inputs.benchmarks:
+        for benchmark in subject.benchmarks:
             embeddings = embeddings_of(context, artefact, benchmark)
             reference = references.get(benchmark.name)
             figures[benchmark.name] = figures_of(context, artefact, benchmark, embeddings, reference)

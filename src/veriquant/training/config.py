@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from veriquant.data.training_set import TRAINING_SETS
+from veriquant.data.training_set import labelled
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.spec import CONVENTIONS
 from veriquant.networks.families import FAMILIES
@@ -25,18 +25,6 @@ from veriquant.training.settings import LoopSettings
 
 #: What a lone run is called, whose data stand at the top of the file.
 LONE = "run"
-
-
-def _labelled(text: str) -> str:
-    """Refuse what is no kind of training set, or has no labels."""
-    kind = text.partition(":")[0]
-    try:
-        TRAINING_SETS.get(kind)
-    except VeriQuantError as error:
-        raise ValueError(str(error)) from error
-    if kind == "images":
-        raise ValueError("images without labels tell nobody apart; name a kind with people, such as folder:DIR")
-    return text
 
 
 def _may_choose(text: str) -> str:
@@ -50,7 +38,7 @@ def _may_choose(text: str) -> str:
     )
 
 
-Data = Annotated[str, AfterValidator(_labelled)]
+Data = Annotated[str, AfterValidator(labelled)]
 Validation = Annotated[str, AfterValidator(_may_choose)]
 
 
