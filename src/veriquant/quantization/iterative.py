@@ -23,6 +23,7 @@ from torch import Tensor
 
 from veriquant.allocation.magnitude import ITERATIONS, LEAST, SHARE, START, MaskState
 from veriquant.data.calibration import Calibration
+from veriquant.deploy.pack.masked import entropy_coder
 from veriquant.networks.network import Network
 from veriquant.quantization.lessons import Lessons, learn, lessons_for
 from veriquant.quantization.method import METHODS, Method, Quantized, Target
@@ -88,6 +89,7 @@ class Stage:
 
 def _run(network: Network, settings: IterativeSettings, calibration: Calibration | None, target: Target) -> Quantized:
     assert calibration is not None
+    entropy_coder()  # needed at the end, after hours of training
     lessons = lessons_for(network, settings, calibration, target)
     bench = lessons.bench
     student = _student(bench, settings)

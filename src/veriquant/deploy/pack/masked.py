@@ -45,7 +45,7 @@ def encode(widths: Bytes, codes: Bytes) -> bytes:
     rows = [(np.searchsorted(used, widths).astype(np.uint8), len(used))]
     rows += [(codes[widths == width], 1 << width) for width in used]
     blocks = [block for row, size in rows for block in _modelled(row, size)]
-    coder = _constriction().stream.stack.AnsCoder()
+    coder = entropy_coder().stream.stack.AnsCoder()
     # A stack: what is to be read first is put on it last.
     for symbols, model in reversed(blocks):
         coder.encode_reverse(symbols, model)
@@ -71,7 +71,7 @@ def decode(content: bytes, shape: Sequence[int]) -> tuple[Bytes, Bytes]:
         raise _damaged(f"it does not hold {count} weights")
     words = np.frombuffer(content, "<u4", offset=_HEAD).astype(np.uint32)
     try:
-        coder = _constriction().stream.stack.AnsCoder(words)
+        coder = entropy_coder().stream.stack.AnsCoder(words)
         widths = np.array(used, np.uint8)[_taken(coder, count, len(used))]
         codes = np.zeros(count, np.uint8)
         for width in used:
@@ -116,7 +116,7 @@ class _Learned:
     def model(self) -> Any:
         # In halves, whole numbers: the same to the last bit for writer and reader.
         weights = (2 * self._counts + 1).astype(np.float64)
-        return _constriction().stream.model.Categorical(weights, perfect=False)
+        return entropy_coder().stream.model.Categorical(weights, perfect=False)
 
     def saw(self, symbols: Symbols) -> None:
         self._counts += np.bincount(symbols, minlength=len(self._counts))
@@ -158,7 +158,8 @@ def _damaged(what: str) -> VeriQuantError:
     return VeriQuantError(f"a packed mask of widths is damaged ({what}): write the file again")
 
 
-def _constriction() -> Any:
+def entropy_coder() -> Any:
+    """Return the library that codes masks; raises `VeriQuantError` saying what to install where it is missing."""
     try:
         import constriction
     except ImportError as error:
