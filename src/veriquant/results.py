@@ -146,8 +146,8 @@ class Layer(Record):
     operation: str
     parameters: int
     macs: int
-    weight_bits: int | None = None
-    """Bits a weight is stored in; None for an operation without weights."""
+    weight_bits: int | float | None = None
+    """Bits a weight is stored in, on average where they differ; None for an operation without weights."""
     activation_bits: int | None = None
     """Bits its input is computed in; 32 is floating point."""
     kept_float: bool = False

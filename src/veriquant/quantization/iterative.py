@@ -115,7 +115,7 @@ def _run(network: Network, settings: IterativeSettings, calibration: Calibration
     ]
     averages = last.by_layer()
     layers = [
-        layer.model_copy(update={"weight_bits": math.ceil(averages[layer.name])}) if layer.name in averages else layer
+        layer.model_copy(update={"weight_bits": averages[layer.name]}) if layer.name in averages else layer
         for layer in bench.layers(plan)
     ]
     return Quantized(

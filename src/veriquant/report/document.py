@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime
 
-from veriquant.report import allocation, charts, cited, numbers, precisions, tables
+from veriquant.report import allocation, charts, cited, layer_bits, numbers, precisions, tables
 from veriquant.report.blocks import (
     Block,
     Bullets,
@@ -293,7 +293,11 @@ def _layers(network: NetworkStudy, anchor: str, look: Look) -> Section | None:
         for number, variant in enumerate(network.variants, 1)
         if variant.layers and not variant.reference
     ]
-    return Section(f"{anchor}-layers", "Layers", (), tuple(sections)) if sections else None
+    bits = _chart(
+        layer_bits.by_layer(network, look),
+        "After each iteration; behind a name the average of the whole network. A click in the legend hides a line.",
+    )
+    return Section(f"{anchor}-layers", "Layers", tuple(bits), tuple(sections)) if sections else None
 
 
 def _layers_of(network: NetworkStudy, variant: Variant, look: Look) -> tuple[Block, ...]:

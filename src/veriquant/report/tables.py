@@ -429,8 +429,8 @@ def all_layers(variant: Variant) -> Table:
     return Table(columns, rows)
 
 
-def _bits(bits: int | None) -> str:
-    return numbers.NONE if bits is None else str(bits)
+def _bits(bits: float | None) -> str:
+    return numbers.NONE if bits is None else f"{bits:.4g}"
 
 
 def facts(content: Mapping[str, Any], caption: str = "") -> Table:
