@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -60,6 +60,8 @@ class IterativeSettings(TrainedSettings):
     as the source's from the 'first'.
     """
 
+    free: ClassVar[frozenset[str]] = TrainedSettings.free | {"until", "stop_after"}
+
     target: str = "wide"
     weights: Literal["steps", "dorefa"] = "steps"
     begin: Literal["first", "previous"] = "previous"
@@ -98,7 +100,7 @@ def _run(network: Network, settings: IterativeSettings, calibration: Calibration
         "network": network.digest,
         "method": "iterative",
         "digests": [calibration.digest, lessons.training_set.digest],
-        **_decisive(settings),
+        **settings.decisive(),
     }
     stages = _iterate(lessons, student, settings, recipe)
     last = stages[-1].state
@@ -236,10 +238,6 @@ def _told(stage: Stage, parameters: int) -> str:
         f"{average:.2f} bits a weight, nominal {parameters * average / 8e6:.3f} MB of weights, {stage.sqnr:.1f} dB; "
         f"{stage.how}"
     )
-
-
-def _decisive(settings: IterativeSettings) -> dict[str, object]:
-    return settings.model_dump(mode="json", exclude={"workers", "accelerator", "until", "stop_after"})
 
 
 METHODS.add(

@@ -33,7 +33,7 @@ def _run(network: Network, settings: QatSettings, calibration: Calibration | Non
     before = bench.noise_under(bench.fitted.change(widths, codes=True))[1]
     student = _student(bench, settings, widths)
     images = [calibration.digest, lessons.training_set.digest]
-    recipe = {"network": network.digest, "method": "qat", "digests": images, **_decisive(settings)}
+    recipe = {"network": network.digest, "method": "qat", "digests": images, **settings.decisive()}
     bits = bench.costs.average_bits(widths)
     history = learn(lessons, student, recipe, epochs=settings.epochs, bits=bits)
     student.settle(bench.fitted)
@@ -80,10 +80,6 @@ def _learning(fitted: Quantizer, settings: QatSettings, *, batched: bool) -> Qua
     if settings.levels == "observed":
         return ObservedQuantizer.like(fitted, running=batched, symmetric=symmetric)
     return LearnedStepQuantizer.of(fitted, batched=batched, learn_offset=batched and not symmetric)
-
-
-def _decisive(settings: QatSettings) -> dict[str, object]:
-    return settings.model_dump(mode="json", exclude={"workers", "accelerator"})
 
 
 METHODS.add(

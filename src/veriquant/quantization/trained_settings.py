@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -54,6 +54,13 @@ class TrainedSettings(SimulatedSettings):
     seed: int = Field(default=0, ge=0)
     workers: int = Field(default=0, ge=0)
     accelerator: str = "auto"
+
+    #: Settings that change where or how far a training goes, but not what comes out of each part of it.
+    free: ClassVar[frozenset[str]] = frozenset({"workers", "accelerator"})
+
+    def decisive(self) -> dict[str, object]:
+        """Return the settings that what is trained depends on, as plain data."""
+        return self.model_dump(mode="json", exclude=set(self.free))
 
     @field_validator("augmentation")
     @classmethod

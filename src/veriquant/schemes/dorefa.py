@@ -18,6 +18,7 @@ from veriquant.errors import VeriQuantError
 from veriquant.schemes.clipped import inner, total
 from veriquant.schemes.codebook import CodebookQuantizer
 from veriquant.schemes.codes import Codes
+from veriquant.schemes.learned import LEAST
 from veriquant.schemes.quantizer import Quantizer
 from veriquant.schemes.straight_through import along
 
@@ -30,8 +31,6 @@ Normalised = Literal["layer", "channel"]
 
 #: float32 holds every integer up to here: the common grid of all levels must not be finer.
 _EXACT = 2**24
-#: An output scale never falls below this share of what it started from, however far an optimizer throws it.
-_LEAST = 2.0**-8
 
 
 class DorefaQuantizer(Quantizer):
@@ -76,7 +75,7 @@ class DorefaQuantizer(Quantizer):
             self.register_buffer("scale", torch.tensor(1.0))
         else:
             self.scale = nn.Parameter(scale.detach().to(torch.float32).clone())
-        self.register_buffer("least", self.scale.detach() * _LEAST)
+        self.register_buffer("least", self.scale.detach() * LEAST)
         given = torch.as_tensor(widths)
         self.register_buffer("widths", torch.empty(given.shape, dtype=torch.uint8, device=given.device))
         self.register_load_state_dict_post_hook(_measure_loaded)  # type: ignore[no-untyped-call]
@@ -127,7 +126,7 @@ class DorefaQuantizer(Quantizer):
 
     def units(self) -> dict[str, Tensor]:
         """See `Quantizer.units`: the output scale that it started from."""
-        return {} if self.output == "none" else {"scale": self.least / _LEAST}
+        return {} if self.output == "none" else {"scale": self.least / LEAST}
 
     @torch.no_grad()
     def settled(self) -> CodebookQuantizer:

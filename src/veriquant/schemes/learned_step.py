@@ -16,17 +16,14 @@ from torch import Tensor, nn
 
 from veriquant.schemes.affine import AffineQuantizer
 from veriquant.schemes.clipped import inner, passed, total
-from veriquant.schemes.codes import Codes
 from veriquant.schemes.histogram import Histogram
+from veriquant.schemes.learned import LEAST, LearnedLevels
 from veriquant.schemes.levels import WIDTHS
 from veriquant.schemes.quantizer import SCHEMES, Quantizer, Scheme
 from veriquant.schemes.straight_through import along
 
-#: A step never falls below this share of what it started from, however far an optimizer throws it.
-_LEAST = 2.0**-8
 
-
-class LearnedStepQuantizer(AffineQuantizer):
+class LearnedStepQuantizer(LearnedLevels[AffineQuantizer], AffineQuantizer):
     """value = step · (code − zero_point), as `AffineQuantizer`, with a gradient to the step and to the offset.
 
     The step in use is `scale`, but at least 1/256 of its first value, so that it stays positive; the gradient passes
@@ -61,7 +58,7 @@ class LearnedStepQuantizer(AffineQuantizer):
         super().__init__(scale, zero_point.detach().clone(), bits, axis)
         self.batched = batched
         self.scale = nn.Parameter(self.scale.detach().clone())
-        self.register_buffer("least", self.scale.detach() * _LEAST)
+        self.register_buffer("least", self.scale.detach() * LEAST)
         offset = -self.scale.detach() * self.zero_point if learn_offset else None
         self.register_parameter("offset", None if offset is None else nn.Parameter(offset))
         self._reach = int(torch.maximum(2**bits - 1 - self.zero_point, self.zero_point - 1).max())
@@ -99,23 +96,14 @@ class LearnedStepQuantizer(AffineQuantizer):
         zero_point = torch.full_like(step, 2 ** (bits - 1) if signed else 0, dtype=torch.int32)
         return cls(step, zero_point, bits, axis, batched=batched)
 
-    def forward(self, values: Tensor) -> Tensor:
-        """See `Quantizer.forward`; differentiable in the step and the offset as well."""
-        settled = self.settled()
-        with torch.no_grad():
-            rounded = settled(values)
-        if not torch.is_grad_enabled():
-            return cast(Tensor, rounded)
+    def with_gradient(self, values: Tensor, rounded: Tensor, settled: AffineQuantizer) -> Tensor:
+        """See `LearnedLevels.with_gradient`: to the step and the offset."""
         samples = values.shape[0] if self.batched and values.ndim else 1
         count = max(values.numel() / self.scale.numel() / samples, 1)
         damping = 1 / math.sqrt(count * self._reach)
         levels = _Levels(settled.scale, settled.zero_point, self.bits, self.axis, damping)
         arguments = values, rounded, self.scale, self.offset, levels
         return cast(Tensor, _LearnedStep.apply(*arguments))  # type: ignore[no-untyped-call]
-
-    def codes(self, values: Tensor) -> Codes:
-        """See `Quantizer.codes`."""
-        return self.settled().codes(values)
 
     @torch.no_grad()
     def settled(self) -> AffineQuantizer:
@@ -127,7 +115,7 @@ class LearnedStepQuantizer(AffineQuantizer):
 
     def units(self) -> dict[str, Tensor]:
         """See `Quantizer.units`: the step that it started from, and for the offset the range of all levels."""
-        start = self.least / _LEAST
+        start = self.least / LEAST
         return {"scale": start} if self.offset is None else {"scale": start, "offset": start * (2**self.bits - 1)}
 
     def extra_repr(self) -> str:

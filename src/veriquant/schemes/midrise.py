@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from veriquant.errors import VeriQuantError
 from veriquant.schemes.clipped import inner, passed
 from veriquant.schemes.codebook import CodebookQuantizer
-from veriquant.schemes.codes import Codes
-from veriquant.schemes.quantizer import SCHEMES, Quantizer, Scheme
+from veriquant.schemes.learned import LEAST, LearnedLevels
+from veriquant.schemes.quantizer import SCHEMES, Scheme
 from veriquant.schemes.straight_through import along
 
 WIDTHS = range(1, 9)
@@ -25,8 +25,6 @@ WIDTHS = range(1, 9)
 _SHARES = torch.linspace(0.02, 1.02, 101).tolist()
 #: The step of a channel of zeros.
 _NOTHING = 2.0**-100
-#: A step never falls below this share of what it started from, however far an optimizer throws it.
-_LEAST = 2.0**-8
 
 
 class MidriseQuantizer(CodebookQuantizer):
@@ -41,7 +39,7 @@ class MidriseQuantizer(CodebookQuantizer):
         return self.scale * 2
 
 
-class LearnedMidriseQuantizer(Quantizer):
+class LearnedMidriseQuantizer(LearnedLevels[MidriseQuantizer]):
     """`MidriseQuantizer` with a gradient to the step of each channel.
 
     With v̂ the result, ∂v̂/∂step = (v̂ − v)/step for weights that round to a code and v̂/step for those that are clamped
@@ -58,24 +56,15 @@ class LearnedMidriseQuantizer(Quantizer):
         super().__init__()
         self.bits, self.axis = fitted.bits, fitted.axis
         self.step = nn.Parameter(fitted.step.detach().clone())
-        self.register_buffer("least", self.step.detach() * _LEAST)
+        self.register_buffer("least", self.step.detach() * LEAST)
 
-    def forward(self, values: Tensor) -> Tensor:
-        """See `Quantizer.forward`; differentiable in the step as well."""
-        settled = self.settled()
-        with torch.no_grad():
-            rounded = settled(values)
-        if not torch.is_grad_enabled():
-            return cast(Tensor, rounded)
+    def with_gradient(self, values: Tensor, rounded: Tensor, settled: MidriseQuantizer) -> Tensor:
+        """See `LearnedLevels.with_gradient`: to the step."""
         return cast(Tensor, _Midrise.apply(values, rounded, self.step, settled))  # type: ignore[no-untyped-call]
-
-    def codes(self, values: Tensor) -> Codes:
-        """See `Quantizer.codes`."""
-        return self.settled().codes(values)
 
     def units(self) -> dict[str, Tensor]:
         """See `Quantizer.units`: the step that it started from."""
-        return {"step": self.least / _LEAST}
+        return {"step": self.least / LEAST}
 
     @torch.no_grad()
     def settled(self) -> MidriseQuantizer:

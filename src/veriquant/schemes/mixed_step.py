@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from veriquant.schemes.clipped import inner
+from veriquant.schemes.learned import LEAST
 from veriquant.schemes.levels import uniform_levels
 from veriquant.schemes.mixed_levels import MixedLevels, check_widths
 from veriquant.schemes.own_grids import COLUMNS, EXPONENTS, LOWEST
 from veriquant.schemes.ranges import weight_range
 from veriquant.schemes.straight_through import along
 
-#: A step never falls below this share of what it started from, however far an optimizer throws it.
-_LEAST = 2.0**-8
 #: Steps tried, relative to that of least squared error at 8 bits: an octave, as coarser grids are doublings.
 _SHARES = tuple(2 ** (each / 8) for each in range(-4, 5))
 
@@ -63,7 +62,7 @@ class MixedStepQuantizer(MixedLevels):
         self.exponents.copy_(exponents)
         self._measure()
         self.scale.copy_(step * self._widest)
-        self.least.copy_(self.scale * _LEAST)
+        self.least.copy_(self.scale * LEAST)
 
     def forward(self, values: Tensor) -> Tensor:
         """See `Quantizer.forward`; differentiable in the scale as well."""
@@ -75,7 +74,7 @@ class MixedStepQuantizer(MixedLevels):
 
     def units(self) -> dict[str, Tensor]:
         """See `Quantizer.units`: what was fitted."""
-        return {"scale": self.least / _LEAST}
+        return {"scale": self.least / LEAST}
 
     @torch.no_grad()
     def settled(self) -> MixedLevels:
@@ -84,7 +83,7 @@ class MixedStepQuantizer(MixedLevels):
 
     def _hold(self, scale: Tensor) -> None:
         self.scale = nn.Parameter(scale.detach().to(torch.float32).clone())
-        self.register_buffer("least", self.scale.detach() * _LEAST)
+        self.register_buffer("least", self.scale.detach() * LEAST)
 
     def _measure(self) -> None:
         super()._measure()

@@ -18,18 +18,14 @@ from torch import Tensor, nn
 from veriquant.errors import VeriQuantError
 from veriquant.schemes.affine import AffineQuantizer
 from veriquant.schemes.clipped import passed
-from veriquant.schemes.codes import Codes
+from veriquant.schemes.learned import LEAST, LearnedLevels
 from veriquant.schemes.levels import check_width, uniform_levels
-from veriquant.schemes.quantizer import Quantizer
 
 Kind = Literal["one-sided", "symmetric", "two-sided"]
 """Which range: [0, α] (the source's), [−α, α] or [−α₁, α₂]."""
 
-#: α never falls below this share of what it started from, however far an optimizer throws it.
-_LEAST = 2.0**-8
 
-
-class PactQuantizer(Quantizer):
+class PactQuantizer(LearnedLevels[AffineQuantizer]):
     """Clips to [0, α], [−α, α] or [−α₁, α₂] and rounds to 2**bits uniform levels over that range; one for the tensor.
 
     One-sided: round(clip(v, 0, α)·(2^b − 1)/α)·α/(2^b − 1), eq. 7 and 8. With two sides zero is a level, so that both
@@ -60,7 +56,7 @@ class PactQuantizer(Quantizer):
         self.axis = None
         self.kind = kind
         self.alpha = nn.Parameter(alpha)
-        self.register_buffer("least", alpha * _LEAST)
+        self.register_buffer("least", alpha * LEAST)
 
     @classmethod
     def over(cls, low: float, high: float, bits: int = 8, kind: Kind | None = None) -> PactQuantizer:
@@ -78,19 +74,10 @@ class PactQuantizer(Quantizer):
         widest = max(low, high) if kind == "symmetric" else high
         return cls(torch.tensor(widest or 1.0), bits, kind)
 
-    def forward(self, values: Tensor) -> Tensor:
-        """See `Quantizer.forward`; differentiable in α as well."""
-        settled = self.settled()
-        with torch.no_grad():
-            rounded = settled(values)
-        if not torch.is_grad_enabled():
-            return cast(Tensor, rounded)
+    def with_gradient(self, values: Tensor, rounded: Tensor, settled: AffineQuantizer) -> Tensor:
+        """See `LearnedLevels.with_gradient`: to α."""
         clipping = _Clipping(settled.scale, settled.zero_point, self.bits, self.kind)
         return cast(Tensor, _Pact.apply(values, rounded, self.alpha, clipping))  # type: ignore[no-untyped-call]
-
-    def codes(self, values: Tensor) -> Codes:
-        """See `Quantizer.codes`."""
-        return self.settled().codes(values)
 
     @torch.no_grad()
     def settled(self) -> AffineQuantizer:
@@ -102,7 +89,7 @@ class PactQuantizer(Quantizer):
 
     def units(self) -> dict[str, Tensor]:
         """See `Quantizer.units`: the α that it started from."""
-        return {"alpha": self.least / _LEAST}
+        return {"alpha": self.least / LEAST}
 
     def extra_repr(self) -> str:
         """Return what the module prints of itself."""
