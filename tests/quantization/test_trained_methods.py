@@ -178,3 +178,13 @@ def test_it_stops_after_the_iteration_that_is_asked_for_and_keeps_those_before(
     assert told[0][:2] == told[1]
     with pytest.raises(VeriQuantError, match="stop_after 4: there are 3 iterations"):
         made("iterative-2bit", network, photos, **settings, stop_after=4)
+
+
+def test_a_training_tells_how_far_it_is(network: Network, photos: Calibration) -> None:
+    lines: list[str] = []
+    load_recipe("qat-w4a8", overrides={**FEW, "epochs": 2}).apply(network, photos, Target(say=lines.append))
+    steps = [line.split("step ")[1].split(":")[0] for line in lines if "step " in line]
+    assert steps[0].startswith("1 of ")
+    first, last = steps[-1].split(" of ")
+    assert first == last
+    assert "done" in lines[-1]

@@ -7,7 +7,7 @@ where the head that trained the network had them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,6 +53,7 @@ class Lessons:
     batches: Batches
     training_set: TrainingSet
     settings: TrainedSettings
+    say: Callable[[str], None] | None = None
 
     @property
     def told(self) -> str:
@@ -95,7 +96,7 @@ def lessons_for(network: Network, settings: TrainedSettings, calibration: Calibr
         workers=settings.workers,
         augmentation=PRESETS.get(settings.augmentation),
     )
-    return Lessons(bench, batches, trained, settings)
+    return Lessons(bench, batches, trained, settings, target.say)
 
 
 def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, epochs: int, bits: float) -> str:
@@ -109,7 +110,7 @@ def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, ep
     folder = cache_folder().parent / "training" / json_digest(told)
     task = _task(lessons, student, begun=(folder / LAST).exists())
     task.freeze_at = round(settings.observe * epochs * len(batches))
-    history = train(task, batches, loop, folder, recipe=told)
+    history = train(task, batches, loop, folder, recipe=told, say=lessons.say)
     student.eval()
     figures = history.epochs[-1]
     what = "cosine" if settings.loss == TEACHER else "loss"

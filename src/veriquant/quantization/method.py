@@ -53,13 +53,15 @@ class Target:
     """Where the file will run: methods that measure what they make do so in this runtime, on this many threads.
 
     `judge` gives a task metric of an embedder, by name, for methods that are told to keep one. `training_set`: images
-    of people who are known, for methods that learn from that.
+    of people who are known, for methods that learn from that. `say` gets a line now and then of what takes long, where
+    there is no terminal to show a bar on.
     """
 
     runtime: str = "onnxruntime"
     threads: int = 1
     judge: Judging | None = None
     training_set: TrainingSet | None = None
+    say: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,8 @@ def make_artefact(
     if entry is None:
         start = time.perf_counter()
         judge = None if judged is None else Judge(judged, flip=config.flip)
-        made = recipe.apply(network, calibration, Target(runtime, config.threads, judge, training_set))
+        target = Target(runtime, config.threads, judge, training_set, say=context.units.note)
+        made = recipe.apply(network, calibration, target)
         seconds = time.perf_counter() - start
         facts = {
             "layers": [layer.model_dump(mode="json") for layer in made.layers],
