@@ -87,8 +87,8 @@ def quantize(
     Some hundred images of the kind that the network will see are enough, some thousand for recipes that train; they
     need no labels, unless --set loss=arcface (cosface, adaface) is to learn from those of a training set.
 
-    Recipes that train: on one core qat-w4a8 takes a MobileFaceNet some forty minutes, iterative-2bit two to three
-    hours; --set epochs=N and --set train_images=N say how long. A GPU is used where there is one. Their state lies in
+    Recipes that train: on one core qat-w4a8 takes a MobileFaceNet a quarter of an hour, iterative-2bit an hour or
+    so; --set epochs=N and --set train_images=N say how long. A GPU is used where there is one. Their state lies in
     $VERIQUANT_CACHE, else ~/.cache/veriquant: stopped at any moment, the same command goes on from there. They need:
     pip install 'veriquant[train]'.
 
