@@ -30,7 +30,7 @@ def train(
 
     \b
     Example of TRAINING.yaml (examples/train-cfp-eyes.yaml in the repository explains every key):
-      network: {family: mobilefacenet, size: 112, embedding: 128}
+      network: {family: mobilefacenet, size: 64, embedding: 128}
       data: folder:people                  # people/NAME/IMAGE.jpg; or rec:DIR, cfp:DIR, ufpr:DIR:PROTOCOL:FOLD
       validate: folder:held-out            # other images: the best epoch is chosen by them
       select: eer
@@ -51,7 +51,7 @@ def train(
     there and comes to the same numbers: on the CPU to the last bit where it has as many threads as before (set
     OMP_NUM_THREADS; result.json holds them), on a GPU as far as its kernels repeat themselves.
 
-    A fold of the example's, 3,200 steps of 32 images, takes an hour or two on a core, minutes on a GPU; the time left
+    A fold of the example's, 3,300 steps of 32 images, takes half an hour on a core, minutes on a GPU; the time left
     is shown. A model is never chosen by a list to test on: 'validate' refuses those.
 
     Training needs Lightning Fabric: pip install 'veriquant[train]'.
