@@ -95,6 +95,23 @@ def test_an_iteration_begins_where_it_is_told_to(network: Network, photos: Calib
     assert "from the 8-bit weights of the first" in "".join(other.notes)
 
 
+def test_training_begins_where_the_best_calibration_ends(network: Network, photos: Calibration) -> None:
+    starts = []
+    for settings in ({}, {"rounding": "adaround", "bias_correction": True}):
+        # A rate that moves nothing: what comes out is what training began with.
+        found = made("qat-w4a8", network, photos, precision="W3A8", epochs=1, lr=1e-12, **settings)
+        before, after = (float(part.split(" dB")[0].split()[-1]) for part in _both(found))
+        assert after == pytest.approx(before, abs=0.11)
+        starts.append(after)
+    assert starts[1] > starts[0] + 0.5
+    with pytest.raises(VeriQuantError, match="leave rounding"):
+        made("iterative-2bit", network, photos, rounding="adaround")
+
+
+def _both(found: Quantized) -> list[str]:
+    return _training_note(found).split("before training")
+
+
 def test_levels_that_cannot_learn_are_refused_by_name(network: Network, photos: Calibration) -> None:
     with pytest.raises(VeriQuantError, match="'kmeans' cannot be trained"):
         made("qat-w4a8", network, photos, weight_scheme="kmeans")

@@ -74,6 +74,12 @@ class IterativeSettings(TrainedSettings):
     first_epochs: int = Field(default=3, ge=1)
 
     @model_validator(mode="after")
+    def _rounds_by_training(self) -> IterativeSettings:
+        if self.rounding != "nearest" or self.bias_correction:
+            raise ValueError("iterations begin from the weights as they are: leave rounding and bias_correction alone")
+        return self
+
+    @model_validator(mode="after")
     def _stops_in_time(self) -> IterativeSettings:
         if self.stop_after is not None and self.stop_after > self.iterations:
             raise ValueError(f"stop_after {self.stop_after}: there are {self.iterations} iterations")

@@ -1,7 +1,8 @@
 """`qat`: one precision for the whole network, trained: label-free on any images, or on a training set with labels.
 
-It starts from the best that calibration alone gives (equalised channels, ranges by least squared error). The network
-that trains is the simulated one; what it has become is packed as every plan is, in its own bits.
+It starts from the best that calibration alone gives: equalised channels, ranges by least squared error, and if it is
+told to, weights rounded by AdaRound and biases corrected. The network that trains is the simulated one; what it has
+become is packed as every plan is, in its own bits.
 """
 
 from __future__ import annotations
@@ -56,14 +57,15 @@ def _student(bench: Bench, settings: QatSettings, widths: dict[str, Precision]) 
     bits = {
         name: widths[group.name].weight_bits for group in bench.simulation.groups.values() for name in group.weights
     }
-    weights = {
-        name: _learning(bench.fitted.weight(name, bits[name]).quantizer, settings, batched=False)
-        for name in change.weights
-    }
+    rounded = {name: bench.fitted.weight(name, bits[name]) for name in change.weights}
+    weights = {name: _learning(each.quantizer, settings, batched=False) for name, each in rounded.items()}
     activations = {
         tensor: _learning(quantizer, settings, batched=True) for tensor, quantizer in change.activations.items()
     }
-    return Trainable(bench.simulation, weights, activations)
+    # Weights that AdaRound rounded lie on levels already, from which training moves them on.
+    latent = {name: each.weight for name, each in rounded.items()} if settings.rounding == "adaround" else {}
+    corrected = {name: each.bias for name, each in rounded.items() if each.bias is not None}
+    return Trainable(bench.simulation, weights, activations, latent, corrected if settings.bias_correction else {})
 
 
 def _learning(fitted: Quantizer, settings: QatSettings, *, batched: bool) -> Quantizer:

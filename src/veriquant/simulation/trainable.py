@@ -23,7 +23,7 @@ class Trainable(nn.Module):
     `weights`: a quantizer for each operation whose weight is quantized, `activations`: one for each tensor, both by
     name; what is not named stays in floating point. Slopes of activation functions are kept as they are. `latent`:
     what the quantizers of some operations are given in place of the weights themselves, where these are a function of
-    it.
+    it or begin elsewhere. `biases`: of operations whose bias begins elsewhere.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class Trainable(nn.Module):
         weights: Mapping[str, Quantizer],
         activations: Mapping[str, Quantizer],
         latent: Mapping[str, Tensor] | None = None,
+        biases: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         simulation.module.requires_grad_(False)
@@ -43,7 +44,10 @@ class Trainable(nn.Module):
         self.weights = nn.ParameterList(
             _copied(given.get(name, simulation.weighted(name).weight)) for name in self._weighted
         )
-        self.biases = nn.ParameterList(_copied(simulation.weighted(name).bias) for name in self._biased)
+        moved = biases or {}
+        self.biases = nn.ParameterList(
+            _copied(moved.get(name, simulation.weighted(name).bias)) for name in self._biased
+        )
         self._constants = list(simulation.steps.constants)
         for number, index in enumerate(self._constants):
             # Copies, so that they move to a device with the rest.
