@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_world import tiny_network
 
+from veriquant.allocation.sensitivity import cache_folder
 from veriquant.data.calibration import Calibration, load_calibration
 from veriquant.data.training_set import load_training_set
 from veriquant.deploy.pack import load_module
@@ -93,6 +94,19 @@ def test_an_iteration_begins_where_it_is_told_to(network: Network, photos: Calib
     assert told[0][2] != told[1][2]
     assert "from the weights of the one before" in "".join(one.notes)
     assert "from the 8-bit weights of the first" in "".join(other.notes)
+
+
+def test_the_last_iteration_may_be_longer_and_the_others_are_not_trained_again(
+    network: Network, photos: Calibration
+) -> None:
+    settings = {"iterations": 3, "epochs": 1, "first_epochs": 2}
+    one = made("iterative-2bit", network, photos, **settings, last_epochs=1)
+    folders = set((cache_folder().parent / "training").iterdir())
+    other = made("iterative-2bit", network, photos, **settings, last_epochs=2)
+    assert len(set((cache_folder().parent / "training").iterdir()) - folders) == 1
+    told = [[note.split("; ")[1] for note in found.notes if note.startswith("iteration ")] for found in (one, other)]
+    assert [note.split()[0] for note in told[0]] == ["2", "1", "1"]
+    assert [note.split()[0] for note in told[1]] == ["2", "1", "2"]
 
 
 def test_training_begins_where_the_best_calibration_ends(network: Network, photos: Calibration) -> None:

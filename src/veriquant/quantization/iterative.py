@@ -53,14 +53,17 @@ _BEGIN = {
 class IterativeSettings(TrainedSettings):
     """The source's settings: `iterations`, the `share` of weights that is halved after each, `activation_bits`.
 
-    `epochs` is the length of each iteration, `first_epochs` that of the first, which trains W₀. The run stops after
-    the first iteration whose average width is at most `until` bits, or after iteration `stop_after`; neither changes
-    what an iteration comes to, so that those trained before are not trained again. `weights`: the levels, learned
-    'steps' with a grid for each width, or the source's 'dorefa'. `begin`: an iteration goes on from the 'previous', or
-    as the source's from the 'first'.
+    `epochs` is the length of each iteration, `first_epochs` that of the first, which trains W₀, `last_epochs` that of
+    the last, in which the largest weights go from 8 bits to 2 at once. The run stops after the first iteration whose
+    average width is at most `until` bits, or after iteration `stop_after`; neither changes what an iteration comes to,
+    so that those trained before are not trained again. `weights`: the levels, learned 'steps' with a grid for each
+    width, or the source's 'dorefa'. `begin`: an iteration goes on from the 'previous', or as the source's from the
+    'first'.
     """
 
-    free: ClassVar[frozenset[str]] = TrainedSettings.free | {"until", "stop_after"}
+    free: ClassVar[frozenset[str]] = TrainedSettings.free | {
+        "until", "stop_after", "first_epochs", "epochs", "last_epochs"
+    }  # fmt: skip
 
     target: str = "wide"
     weights: Literal["steps", "dorefa"] = "steps"
@@ -72,6 +75,13 @@ class IterativeSettings(TrainedSettings):
     activation_bits: int = Field(default=8, ge=2, le=8)
     epochs: int = Field(default=3, ge=1)
     first_epochs: int = Field(default=3, ge=1)
+    last_epochs: int = Field(default=3, ge=1)
+
+    def length(self, iteration: int) -> int:
+        """Return the epochs of an iteration, counted from 1."""
+        if iteration == 1:
+            return self.first_epochs
+        return self.last_epochs if iteration == self.iterations else self.epochs
 
     @model_validator(mode="after")
     def _rounds_by_training(self) -> IterativeSettings:
@@ -143,12 +153,13 @@ def _iterate(
     """Train all iterations, each kept in a folder of its own, so that a run that was cut off goes on in the last."""
     state = MaskState.first({name: weight for name, (weight, _) in student.quantized().items()})
     stages: list[Stage] = []
+    lengths: list[int] = []
     first: dict[str, Tensor] = {}
     while True:
         _give_widths(student, state)
-        length = settings.first_epochs if state.iteration == 1 else settings.epochs
-        told = {**recipe, "iteration": state.iteration}
-        how = learn(lessons, student, told, epochs=length, bits=state.average)
+        lengths.append(settings.length(state.iteration))
+        told = {**recipe, "lengths": list(lengths)}
+        how = learn(lessons, student, told, epochs=lengths[-1], bits=state.average)
         stages.append(Stage(state, _measured(lessons.bench, student, settings), how))
         if not first:
             first = {name: value.clone() for name, value in student.state_dict().items()}
