@@ -11,11 +11,8 @@ PIP := $(BIN)/python -m pip
 demo: install
 	$(BIN)/veriquant demo
 
-# Training has a run of its own: a process of pytest-xdist in which loaders had their fork server lost its connection in later
-# tests that start programs; without xdist the same tests pass in one process.
 test: install-test browser lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/training
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/training
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint:
 	$(BIN)/ruff check .

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -71,6 +73,34 @@ def test_every_runtime_gives_the_same_embeddings(
     again = embedder(batch[:2])
     assert np.allclose(again, expected[:2], atol=1e-5)
     assert torch.get_num_threads() == before  # what trains in the same process depends on it
+
+
+SIGNALLED = """
+import os, signal, sys
+from veriquant.deploy import open_embedder
+from veriquant.frontends.spec import InputSpec
+content, runtime = open(sys.argv[1], "rb").read(), sys.argv[2]
+signal.signal(signal.SIGUSR1, lambda *arguments: print("handled"))
+first = open_embedder(content, InputSpec(size=(16, 16)), runtime=runtime, threads=1)
+second = open_embedder(content, InputSpec(size=(16, 16)), runtime=runtime, threads=1)
+del first
+del second
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_signals_are_still_handled_after_two_networks(
+    tiny: tuple[bytes, torch.nn.Module], tmp_path: Path, runtime: str
+) -> None:
+    """Closed in the order in which they were opened, each of OpenVINO's cores put back a stack that was gone."""
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    file = tmp_path / "tiny.onnx"
+    file.write_bytes(tiny[0])
+    command = [sys.executable, "-c", SIGNALLED, str(file), runtime]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,7 @@ class OpenVinoEmbedder(Embedder):
     runtime = "openvino"
 
     def __init__(self, loaded: Loaded) -> None:
-        import openvino as ov
-
-        core = ov.Core()
+        core = _core()
         settings: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": loaded.threads,
             "NUM_STREAMS": 1,
@@ -46,6 +45,19 @@ class OpenVinoEmbedder(Embedder):
         output = self._request.get_output_tensor(0).data
         embeddings: Embeddings = np.array(output[:count], dtype=np.float32)
         return embeddings
+
+
+@cache
+def _core() -> Any:
+    """Return the one core of this process.
+
+    Every core's CPU plugin gives the thread a stack for signal handlers and, when it goes, puts back the one that was
+    there. Of two cores that go in the order in which they came, the second puts back the stack of the first, which is
+    gone: the next signal with a handler, Ctrl-C or the end of a child, is a segmentation fault (OpenVINO 2026.2).
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _missing(loaded: Loaded) -> str:
