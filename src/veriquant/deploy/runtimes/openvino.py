@@ -53,7 +53,7 @@ def _core() -> Any:
 
     Every core's CPU plugin gives the thread a stack for signal handlers and, when it goes, puts back the one that was
     there. Of two cores that go in the order in which they came, the second puts back the stack of the first, which is
-    gone: the next signal with a handler, Ctrl-C or the end of a child, is a segmentation fault (OpenVINO 2026.2).
+    gone: the next signal with a handler, Ctrl-C or the end of a child, is a segmentation fault (OpenVINO 2026.4).
     """
     import openvino
 
