@@ -9,10 +9,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from veriquant.checks import explain
@@ -25,6 +25,13 @@ class Checked(BaseModel):
     """Base of what stands in such a file: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    short_for: ClassVar[str] = ""
+    """The key whose value may stand there alone, as a text, in place of keys and values."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {cls.short_for: value} if cls.short_for and isinstance(value, str) else value
 
 
 Settings = TypeVar("Settings", bound=BaseModel)

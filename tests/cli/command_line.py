@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 #: Runs the command line in this process; returns exit code, stdout, stderr.
 Cli = Callable[..., tuple[int, str, str]]
@@ -18,3 +21,21 @@ def complaint(code: int, out: str, err: str) -> str:
     assert len(lines) == 1
     assert err.splitlines()[-1] == lines[0]
     return lines[0]
+
+
+_FULL = """
+import resource, sys
+limit = int(sys.argv.pop(1))
+import veriquant.cli.quantize, veriquant.evaluation, veriquant.recipes, veriquant.report, veriquant.study.run
+import veriquant.study.train
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+from veriquant.cli.main import main
+main()
+"""
+
+
+def on_a_full_disk(room: int, *arguments: str | Path) -> str:
+    """Return the complaint of a command for which every write of more than `room` bytes to a file fails."""
+    command = [sys.executable, "-c", _FULL, str(room), *map(str, arguments)]
+    found = subprocess.run(command, capture_output=True, text=True)
+    return complaint(found.returncode, found.stdout, found.stderr)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from command_line import complaint
+from command_line import on_a_full_disk
 from small_world import study_text, tiny_network
 
 
@@ -108,19 +106,8 @@ def test_no_calibration_at_all(world, fails, tmp_path):
     assert "--calibration" in line
 
 
-LIMITED = """
-import resource, sys
-limit = int(sys.argv.pop(1))
-import veriquant.cli.quantize, veriquant.study.run, veriquant.report, veriquant.evaluation, veriquant.recipes
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-from veriquant.cli.main import main
-main()
-"""
-
-
 @pytest.mark.parametrize("verb", ["quantize", "evaluate", "study"])
 def test_disk_full_while_writing(world, tmp_path, verb):
-    """A limit on the size of files makes every write beyond it fail, as a full disk does."""
     pytest.importorskip("resource")
     file, out = tmp_path / "s.yaml", tmp_path / "out"
     file.write_text(study_text(world, "[fp32-fast]"))
@@ -133,10 +120,7 @@ def test_disk_full_while_writing(world, tmp_path, verb):
         "evaluate": evaluating(world, "--out", out / "r.json"),
         "study": ["study", file, "--out", out],
     }[verb]
-    found = subprocess.run(
-        [sys.executable, "-c", LIMITED, "2000", *map(str, arguments)], capture_output=True, text=True
-    )
-    line = complaint(found.returncode, found.stdout, found.stderr)
+    line = on_a_full_disk(2000, *arguments)
     assert "cannot write" in line
     assert (out / "o.onnx").read_bytes() == before
     assert (out / "r.json").read_bytes() == before

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from command_line import Cli, Fails, complaint
+from command_line import Cli, Fails, on_a_full_disk
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from small_world import picture
@@ -184,19 +183,8 @@ def test_folders_that_take_no_files(
     assert "name another folder" in line
 
 
-LIMITED = """
-import resource, sys
-limit = int(sys.argv.pop(1))
-import veriquant.cli.quantize, veriquant.study.train, veriquant.recipes
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-from veriquant.cli.main import main
-main()
-"""
-
-
 @pytest.mark.parametrize("verb", ["train", "quantize", "pack"])
 def test_disk_full(world: Path, folder: Path, tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A limit on the size of files makes every write beyond it fail, as a full disk does."""
     pytest.importorskip("resource")
     monkeypatch.setenv("VERIQUANT_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "o.safetensors"
@@ -206,10 +194,7 @@ def test_disk_full(world: Path, folder: Path, tmp_path: Path, verb: str, monkeyp
         "quantize": (10_000, quantizing(world, out)),
         "pack": (3_000, ["quantize", world / "tiny.onnx", "-r", "fixed", "--images", world / "photos", "-o", out]),
     }[verb]
-    found = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(limit), *map(str, arguments)], capture_output=True, text=True
-    )
-    line = complaint(found.returncode, found.stdout, found.stderr)
+    line = on_a_full_disk(limit, *arguments)
     assert f"cannot write {out if verb == 'pack' else tmp_path}" in line
     assert "File too large" in line
     assert "nothing was changed" in line

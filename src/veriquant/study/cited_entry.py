@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import ClassVar
 
 from pydantic import Field, model_validator
 
@@ -14,17 +14,13 @@ from veriquant.settings_file import Checked
 class CitedTableEntry(Checked):
     """One table of a paper, by the name that its data have in the package, such as ``kolf-1``."""
 
+    short_for: ClassVar[str] = "table"
     table: str
     networks: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Names of the study's networks that it is about; without it, all that have a `model`."""
     columns: dict[str, str] = Field(default_factory=dict)
     """What columns are measured on, a kind of benchmark or a benchmark's name: by heading, by metric, and by '*' for
     the rest. Without it, on the kind that the table names."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return {"table": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _of_this_table(self) -> CitedTableEntry:

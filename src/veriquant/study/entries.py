@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -20,6 +20,7 @@ Count = Annotated[int, Field(ge=1)]
 class CalibrationEntry(Checked):
     """Unlabelled images that recipes may look at."""
 
+    short_for: ClassVar[str] = "source"
     source: str
     """A folder, nested or flat, a training set such as ``ufpr:DIR:open_world:1``, or ``demo:``."""
     images: Count | None = None
@@ -30,15 +31,11 @@ class CalibrationEntry(Checked):
     """Never calibrate on an image that a benchmark of this study uses; of a network's own calibration: that one of the
     network's own benchmarks uses."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return {"source": value} if isinstance(value, str) else value
-
 
 class NetworkEntry(Checked):
     """One network. `source` is an .onnx file, ``family:checkpoint`` or a registered name."""
 
+    short_for: ClassVar[str] = "source"
     source: str
     name: str | None = None
     """What tables and files call it; without it, the file's stem."""
@@ -54,11 +51,6 @@ class NetworkEntry(Checked):
     """Images of people who are known, for recipes that learn from them, as ``ufpr:DIR:open_world:1``."""
     calibration: CalibrationEntry | None = None
     """Its own calibration images; without it, the study's."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return {"source": value} if isinstance(value, str) else value
 
     @field_validator("input")
     @classmethod
@@ -84,6 +76,7 @@ class NetworkEntry(Checked):
 class RecipeEntry(Checked):
     """One recipe: a shipped name or a .yaml file, under a name of its own where settings are changed."""
 
+    short_for: ClassVar[str] = "recipe"
     recipe: str
     name: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -91,11 +84,6 @@ class RecipeEntry(Checked):
     """One setting and its values: a recipe for each, the value behind its name, as in ``{stop_after: [1, 2]}``."""
     row: PrecisionKind | None = None
     """Which rows of a cited table it stands beside; full precision needs no telling."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return {"recipe": value} if isinstance(value, str) else value
 
     @field_validator("each")
     @classmethod
@@ -128,16 +116,12 @@ class RecipeEntry(Checked):
 class BenchmarkEntry(Checked):
     """One benchmark, as ``kind:place``."""
 
+    short_for: ClassVar[str] = "source"
     source: str
     name: str | None = None
     """What tables call it; needed where two of one kind are in a study."""
     allow_missing: bool = False
     """Go on where images are missing; they are counted and named."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return {"source": value} if isinstance(value, str) else value
 
 
 class LatencyEntry(Checked):

@@ -10,7 +10,7 @@ import difflib
 import os
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -89,17 +89,13 @@ class NetworkEntry(Checked):
 class HeadEntry(Checked):
     """The loss, as `heads.make_head` takes it; what is left out is the head's own."""
 
+    short_for: ClassVar[str] = "name"
     name: str = "arcface"
     scale: float | None = None
     margin: float | None = None
     sample: float | None = None
     margin_growth: float = Field(default=0, ge=0, allow_inf_nan=False)
     """Epochs over which the margin grows from nothing: large ones from scratch may need it (`growing_margin`)."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _can_be_made(self) -> HeadEntry:
