@@ -50,8 +50,12 @@ class AffineQuantizer(Quantizer):
         with torch.no_grad():
             scale, lowest, highest = self._steps(values.ndim)
             steps = torch.div(values.float(), scale).round_()
-            inside = (steps >= lowest) & (steps <= highest) if learning else None
-            rounded = steps.clamp_(lowest, highest).mul_(scale).to(values.dtype)
+            if learning:
+                clamped = steps.clamp(lowest, highest)
+                inside = clamped == steps
+            else:
+                clamped, inside = steps.clamp_(lowest, highest), None
+            rounded = clamped.mul_(scale).to(values.dtype)
         return rounded if inside is None else straight_through(values, rounded, inside)
 
     def codes(self, values: Tensor) -> Codes:
