@@ -318,6 +318,8 @@ class StudyTable(Record):
     """In the paper's order, a row of the study behind the one that it stands beside."""
     notes: list[str] = Field(default_factory=list)
     """What a reader must know of the study's own rows: on what they were trained and measured."""
+    left_out: list[str] = Field(default_factory=list)
+    """Recipes of the study that stand beside no row."""
 
 
 class StudyResult(Record):

@@ -38,6 +38,23 @@ def quantizing(world: Path, out: Path, *more: object, images: str = "photos") ->
     return ["quantize", world / "tiny.onnx", "-r", "qat-w4a8", "--images", world / images, "-o", out, *few, *more]
 
 
+def test_a_plan_of_what_was_trained_is_not_taken_for_it(cli: Cli, fails: Fails, world: Path, tmp_path: Path) -> None:
+    """Its widths alone would give the calibrated network under the trained one's name."""
+    plan = tmp_path / "plan.json"
+    code, said, errors = cli(*quantizing(world, tmp_path / "o.onnx", "--plan", plan))
+    assert code == 0, errors
+    assert "what was trained is in o.onnx alone" in " ".join(said.split())
+    line = fails("quantize", world / "tiny.onnx", "--plan", plan, "-c", world / "photos", "-o", tmp_path / "p.onnx")
+    assert "plan.json: describes a network that was trained" in line
+    assert not (tmp_path / "p.onnx").exists()
+
+
+def test_a_number_of_images_is_in_plain_digits(fails: Fails, world: Path, tmp_path: Path) -> None:
+    for images in ("²", "00"):
+        line = fails("quantize", world / "tiny.onnx", "--images", images, "-o", tmp_path / "o.onnx")
+        assert images in line
+
+
 # Images ---------------------------------------------------------------------------------------------------------
 
 

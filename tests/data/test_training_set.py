@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -239,6 +240,16 @@ def test_calibration_images_out_of_a_training_set_are_its_own(kind: str, tmp_pat
     assert [s.name for s in calibration_from(learned, 2, seed=3).samples] == [s.name for s in chosen.samples[:2]]
     again = from_calibration(chosen)
     assert sorted((again.read(i), again.mirrored(i)) for i in range(len(again))) == there
+
+
+@pytest.mark.parametrize("kind", sorted(MAKERS))
+def test_the_choice_does_not_depend_on_where_the_data_lie(kind: str, tmp_path: Path) -> None:
+    first = load_training_set(MAKERS[kind](tmp_path / kind))
+    moved = Path(shutil.copytree(tmp_path / kind, tmp_path / "elsewhere" / kind))
+    second = load_training_set(first.source.replace(str(tmp_path / kind), str(moved)))
+    one, other = (calibration_from(each, 3, seed=1) for each in (first, second))
+    assert [sample.name for sample in one.samples] == [sample.name for sample in other.samples]
+    assert one.digest == other.digest
 
 
 def test_images_that_are_tested_are_no_calibration_images(tmp_path: Path) -> None:

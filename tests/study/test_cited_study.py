@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -118,7 +120,9 @@ def test_rows_stand_beside_those_of_the_paper(world: Path, done: StudyResult) ->
         if row.cited and row.average_bits in (32, 8, 6, 2):
             assert f"{row.nominal_bytes / 1e6:.2f}" == f"{row.cited_bytes / 1e6:.2f}"
     rows = own_rows(table)
-    assert list(rows) == ["fp32", "W8A8", "W5A8", "mixed 1", "mixed 2", "mixed 3"], "int8-dynamic has no row"
+    assert list(rows) == ["fp32", "W8A8", "W5A8", "mixed 1", "mixed 2", "mixed 3"]
+    assert table.left_out == ["int8-dynamic"]
+    assert any(line.endswith("stand beside: int8-dynamic.") for line in cited.drawn(table).footnotes)
     learned = inspect_onnx((world / "tiny.onnx").read_bytes()).learned
     for name, bits in {"fp32": 32, "W8A8": 8, "W5A8": 5, "mixed 1": 8, "mixed 2": 6, "mixed 3": 2}.items():
         assert rows[name].average_bits == pytest.approx(bits, abs=0.01)
@@ -189,6 +193,9 @@ def test_folds_of_a_model_share_rows_and_each_has_its_own_images(eyes: Path, tmp
     ]
     assert first.trained_on["training set"]["source"].endswith("open_world:1")
     assert first.trained_on["calibration"]["digest"] != second.trained_on["calibration"]["digest"]
+    counted = {path.read_text() for path in (tmp_path / "out" / "store").rglob("*.json")}
+    took = [json.loads(text)["facts"] for text in counted]
+    assert result.seconds == pytest.approx(sum(f.get("seconds_total", f.get("seconds", 0)) for f in took))
     (table,) = result.tables
     rows = own_rows(table)
     assert list(rows) == ["fp32", "kolf-fixed-w8a8"]
@@ -250,6 +257,41 @@ def test_what_does_not_fit_is_said_before_any_work(
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "artefacts").exists()
+
+
+def test_two_folds_on_the_same_test_data_are_said_before_any_work(eyes: Path, tmp_path: Path) -> None:
+    """By content: under names of their own they look like two."""
+    text = eyes_text(eyes, (f"kolf-fixed-w8a8, row: fixed, settings: {{{FIXED}}}", "fixed, row: fixed"))
+    text = text.replace(f'{eyes}:open_world:2", name', f'{eyes}:open_world:1", name').replace(
+        f'calibration: {{source: "ufpr:{eyes}:open_world:2"', f'calibration: {{source: "ufpr:{eyes}:open_world:1"'
+    )
+    with pytest.raises(
+        VeriQuantError, match="open-1 and open-2 are folds of MobileFaceNet and are measured on the same"
+    ):
+        run(text, tmp_path / "out")
+    assert not (tmp_path / "out" / "artefacts").exists()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_one_metric_decides_about_all_networks(world: Path, tmp_path: Path, order: tuple[int, int]) -> None:
+    """Accuracy comes of listed pairs alone: where a network has none, EER decides, in whatever order they stand."""
+    people = Path(shutil.copytree(world / "lfw", tmp_path / "people"))
+    (people / "pairs.txt").unlink()
+    networks = [f"{{source: {world}/tiny.onnx, name: n{n}, benchmarks: [b{n}]}}" for n in order]
+    text = f"""
+networks: [{", ".join(networks)}]
+recipes: [int8-dynamic]
+benchmarks: [{{source: "lfw:{world}/lfw", name: b0}}, {{source: "folder:{people}", name: b1}}]
+latency: null
+resamples: 20
+"""
+    result, _ = run(text, tmp_path / "out")
+    assert result.settings["verdict_metric"] == "eer"
+    with pytest.raises(
+        VeriQuantError, match=r"no benchmark of network 'n1' gives 'accuracy'; all networks have: .*eer"
+    ):
+        run(text + "verdict_metric: accuracy\n", tmp_path / "other")
+    assert not list((tmp_path / "other").rglob("*int8-dynamic*")), "it is said before anything is quantized"
 
 
 def test_nobody_is_trained_on_the_images_that_are_tested(eyes: Path, tmp_path: Path) -> None:

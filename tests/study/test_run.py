@@ -149,7 +149,7 @@ def test_images_of_a_benchmark_are_never_calibrated_on(world, tmp_path):
         ("[{recipe: int8-static, settings: {no_such: 1}}]", "", "no_such"),
         ("[int8-dynamic]", "runtime: onnxrutime", "did you mean 'onnxruntime'"),
         ("[int8-dynamic]", "runtime: pytorch", "cannot run quantized networks"),
-        ("[int8-dynamic]", "verdict_metric: rank-7", "no benchmark of this study gives 'rank-7'"),
+        ("[int8-dynamic]", "verdict_metric: rank-7", "no benchmark of network 'tiny' gives 'rank-7'"),
     ],
 )
 def test_what_cannot_be_done_is_said(world, tmp_path, recipes, more, words):

@@ -139,7 +139,7 @@ def quantize(
     if for_torch and not METHODS.get(chosen.method).plans:
         raise VeriQuantError(
             f"recipe {chosen.name!r} makes ONNX files alone: name one that ends in .onnx, or take a recipe that "
-            "simulates (fixed, mixed)"
+            "simulates (such as fixed, mixed or qat-w4a8)"
         )
     if runtime == "auto":
         choice = choose_runtime(loaded.onnx, loaded.spec, threads=threads)
@@ -167,7 +167,12 @@ def quantize(
         say(f"note: {note}")
     if made.plan is not None and plan is not None and not follows:
         made.plan.save(plan)
-        say(f"{plan}: the plan, {len(made.plan.groups)} groups; edit it and give it back with --plan alone")
+        back = (
+            f"for the reader; what was trained is in {out.name} alone"
+            if made.plan.trained
+            else "edit it and give it back with --plan alone"
+        )
+        say(f"{plan}: the plan, {len(made.plan.groups)} groups; {back}")
 
 
 def _images(calibration: str | None, images: str | None) -> tuple[str | None, int | None]:
@@ -176,14 +181,14 @@ def _images(calibration: str | None, images: str | None) -> tuple[str | None, in
 
     if images is None:
         return calibration, None
-    if images.isdigit() and int(images):
+    if images.isascii() and images.isdigit() and int(images):
         return calibration, int(images)
     if calibration is not None:
         raise VeriQuantError(
             f"--images {images}: --calibration {calibration} names the folder already; what is wanted here is a number "
             "above 0"
         )
-    if images == "0" or images.startswith("-"):
+    if images.strip("0") == "" or images.startswith("-"):
         raise VeriQuantError(f"--images {images}: expected a number above 0, or a folder of images")
     return images, None
 

@@ -121,10 +121,14 @@ def labelled(text: str) -> str:
 def calibration_from(training: TrainingSet, images: int, seed: int = 0, exclude: Collection[Path] = ()) -> Calibration:
     """Choose `images` images of a training set as calibration images, mirrored as they are there; no label is kept.
 
-    `exclude` as in `load_calibration`; the choice depends on the seed and on the images' names.
+    `exclude` as in `load_calibration`; the choice depends on the seed and on the images' names, those of records being
+    their places: wherever the data lie, the same are chosen.
     """
     files = training.images if isinstance(training.images, FileImages) else None
-    names = [training.where(place) if files is None else files.sample(place).name for place in range(len(training))]
+    names = [
+        f"{training.name}, image {place}" if files is None else files.sample(place).name
+        for place in range(len(training))
+    ]
     paths = [None if files is None else files.sample(place).path for place in range(len(training))]
 
     def sample(place: int) -> Sample:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from veriquant.data.calibration import Calibration
+from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
 from veriquant.quantization.method import METHODS, Method, Quantized, Target
 from veriquant.quantization.simulated import SimulatedSettings, checked_plan, on_the_bench, settings_of
@@ -31,7 +32,14 @@ class FixedSettings(SimulatedSettings):
     @field_validator("plan", mode="before")
     @classmethod
     def _read(cls, value: Any) -> Any:
-        return load_plan(value) if isinstance(value, str) else value
+        plan = load_plan(value) if isinstance(value, str) else value
+        if isinstance(plan, Plan) and plan.trained:
+            raise VeriQuantError(
+                f"plan {value if isinstance(value, str) else plan.network}: describes a network that was trained "
+                f"({plan.trained}), which its widths alone do not make again; use the file that training made, or take "
+                "'trained' out of its 'note' to give these widths without training"
+            )
+        return plan
 
 
 def _run(network: Network, settings: FixedSettings, calibration: Calibration | None, target: Target) -> Quantized:

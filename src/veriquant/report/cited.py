@@ -66,6 +66,8 @@ def _footnotes(table: StudyTable) -> tuple[str, ...]:
     ]
     notes += [f"Ours: {note}." for note in table.notes]
     notes += _measured(table.columns)
+    if table.left_out:
+        notes.append(f"Not in this table, having no row of the source to stand beside: {', '.join(table.left_out)}.")
     if any(row.folds > 1 for row in own):
         notes.append("±: sample standard deviation over the folds; size, bits and figures are means over them.")
     if any(figure.support == "weak" for row in own for figure in row.figures):
@@ -83,10 +85,17 @@ def _measured(columns: Sequence[TableColumn]) -> list[str]:
 
 
 def _missing(columns: Sequence[TableColumn], own: Sequence[TableRow]) -> list[str]:
-    """Say why figures of ours are missing, columns with one reason together."""
-    reasons: dict[str, list[str]] = {}
+    """Say why figures of ours are missing: columns with one reason together, with the rows where these are not all."""
+    reasons: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for place, column in enumerate(columns):
-        without = [row.figures[place].note for row in own if row.figures[place].value is None]
-        if without:
-            reasons.setdefault(without[0], []).append(column.heading)
-    return [f"{numbers.NONE} {', '.join(headings)}: {reason}." for reason, headings in reasons.items()]
+        rows: dict[str, list[str]] = {}
+        for row in own:
+            if row.figures[place].value is None:
+                rows.setdefault(row.figures[place].note, []).append(row.label)
+        for reason, labels in rows.items():
+            of = () if len(labels) == len(own) else tuple(labels)
+            reasons.setdefault((reason, of), []).append(column.heading)
+    return [
+        f"{numbers.NONE} {', '.join(headings)}{' of ' + ', '.join(of) if of else ''}: {reason}."
+        for (reason, of), headings in reasons.items()
+    ]

@@ -69,6 +69,12 @@ class Plan(BaseModel):
             raise ValueError("a plan names at least one group")
         return value
 
+    @property
+    def trained(self) -> str | None:
+        """How the network that it describes was trained; None: it is what calibration alone gives."""
+        found = self.note.get("trained")
+        return None if found is None else str(found)
+
     def precisions(self) -> dict[str, Precision]:
         """Return the widths of each group by name."""
         return {name: group.precision() for name, group in self.groups.items()}

@@ -97,7 +97,7 @@ def make_artefact(
             "seconds": seconds,
         }
         entry = store.put("artefacts", key, "onnx", made.onnx, facts)
-    context.seconds += entry.facts["seconds"]
+    context.took(entry)
     path = context.folder / "artefacts" / f"{file_name(f'{network.name}-{recipe.name}')}.onnx"
     _place(store.path("artefacts", key, "onnx"), path, entry.content)
     if entry.facts["plan"] is not None:

@@ -12,7 +12,7 @@ from veriquant.benchmarks import Benchmark
 from veriquant.cited import CitedTable
 from veriquant.errors import VeriQuantError
 from veriquant.study.cited_entry import CitedTableEntry
-from veriquant.study.config import StudyConfig
+from veriquant.study.config import StudyConfig, duplicates
 from veriquant.study.inputs import Inputs, NetworkInputs
 
 
@@ -28,7 +28,9 @@ class Line:
     @property
     def label(self) -> str:
         """What the rows are called: by the network, or by the number of folds."""
-        return f"{len(self.networks)} folds" if self.folded else self.networks[0].network.name
+        if not self.folded:
+            return self.networks[0].network.name
+        return "1 fold" if len(self.networks) == 1 else f"{len(self.networks)} folds"
 
     @property
     def folded(self) -> bool:
@@ -43,6 +45,11 @@ class PlannedTable:
     entry: CitedTableEntry
     cited: CitedTable
     lines: tuple[Line, ...]
+
+
+def without_rows(tables: Sequence[PlannedTable], inputs: Inputs) -> list[str]:
+    """Return the recipes that no table shows, because the study does not say beside which rows they stand."""
+    return [recipe.name for recipe in inputs.recipes if recipe.name not in inputs.rows] if tables else []
 
 
 def plan_tables(config: StudyConfig, inputs: Inputs) -> list[PlannedTable]:
@@ -150,8 +157,16 @@ def _check_folds(key: str, entry: CitedTableEntry, line: Line) -> None:
             raise VeriQuantError(
                 f"key '{key}': network {without[0]!r} has no benchmark for column {column.heading}, other folds have"
             )
-        if not without and len(set(names)) < len(names):
+        if without:
+            continue
+        places = {each.network.name: _digest(each, name) for each, name in zip(line.networks, names, strict=True)}
+        if twice := duplicates(places.values()):
+            same = [network for network, digest in places.items() if digest == twice[0]]
             raise VeriQuantError(
-                f"key '{key}': several folds of {line.model} are measured on {names[0]!r}; give each network its own "
-                "under 'benchmarks'"
+                f"key '{key}': {' and '.join(same)} are folds of {line.model} and are measured on the same test data "
+                f"(column {column.heading}); give each network its own fold's under 'benchmarks'"
             )
+
+
+def _digest(network: NetworkInputs, benchmark: str | None) -> str:
+    return next(each.digest for each in network.benchmarks if each.name == benchmark)

@@ -10,7 +10,7 @@ from veriquant.cited.table import PrecisionKind
 from veriquant.metrics import fold_summary
 from veriquant.networks.families import FAMILIES
 from veriquant.results import NetworkStudy, StudyTable, TableColumn, TableFigure, TableRow, Variant
-from veriquant.study.cited_plan import Line, PlannedTable
+from veriquant.study.cited_plan import Line, PlannedTable, without_rows
 from veriquant.study.inputs import Inputs
 
 #: How far average bits of a fixed width may be from the paper's to be the same width.
@@ -49,6 +49,7 @@ def _table(planned: PlannedTable, inputs: Inputs, networks: dict[str, NetworkStu
         ],
         rows=rows,
         notes=[note for line in planned.lines for note in _told(line, networks)],
+        left_out=without_rows([planned], inputs),
     )
 
 

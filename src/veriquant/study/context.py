@@ -10,8 +10,9 @@ from pathlib import Path
 from veriquant.benchmarks import Benchmark
 from veriquant.data.digest import samples_digest
 from veriquant.errors import VeriQuantError
+from veriquant.files import json_digest
 from veriquant.study.config import StudyConfig
-from veriquant.study.store import Store
+from veriquant.study.store import Entry, Store
 from veriquant.study.units import Units
 
 
@@ -25,11 +26,19 @@ class Context:
     units: Units
     notes: list[str] = field(default_factory=list)
     """What a reader of the results must know of the whole study."""
-    seconds: float = 0.0
-    """What all that is in the results took to compute, in this run or in an earlier one."""
     per_image: list[float] = field(default_factory=list)
     """Seconds in the runtime for an image, of every variant so far: from it follows how long latency will take."""
     _images: dict[str, str] = field(default_factory=dict)
+    _seconds: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """What all that is in the results took to compute, in this run or in an earlier one."""
+        return sum(self._seconds.values())
+
+    def took(self, entry: Entry, fact: str = "seconds") -> None:
+        """Count what an entry of the store took to compute; once, however many benchmarks or variants share it."""
+        self._seconds[entry.digest, json_digest(entry.facts)] = entry.facts[fact]
 
     def images_digest(self, benchmark: Benchmark) -> str:
         """Return what the embeddings of a benchmark are kept under: two protocols over the same images share them."""

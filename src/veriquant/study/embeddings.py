@@ -57,7 +57,7 @@ def embeddings_of(context: Context, artefact: Artefact, benchmark: Benchmark) ->
         start = time.perf_counter()
         entry = _compute(context, artefact, benchmark, size, key, what)
         seconds = time.perf_counter() - start
-    context.seconds += entry.facts["seconds_total"]
+    context.took(entry, "seconds_total")
     embedded = _embedded(entry, flip=config.flip)
     context.per_image.append(embedded.seconds_runtime / len(embedded.embeddings) / (1 + config.flip))
     expect_latency(context)

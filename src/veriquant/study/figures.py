@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,21 +51,30 @@ def figures_of(
     return Figures(evaluation, comparison)
 
 
-def choose_verdict_metric(config: StudyConfig, evaluations: Iterable[Evaluation]) -> str:
-    """Return the metric that the recommendation rests on, given those of the reference on every benchmark.
+def choose_verdict_metric(config: StudyConfig, references: Mapping[str, Sequence[Evaluation]]) -> str:
+    """Return the metric that the recommendation rests on, one for all networks.
 
-    Raises `VeriQuantError` where the study names one that no benchmark gives.
+    `references`: by network what its reference is worth on each of its benchmarks. Raises `VeriQuantError` where the
+    study names a metric that the benchmarks of a network do not give.
     """
-    there = {name: metric for each in evaluations for name, metric in each.metrics.items()}
-    wanted = config.verdict_metric
-    if wanted is None:
-        supported = [name for name, metric in there.items() if name.startswith("tar") and metric.support == "ok"]
-        wanted = "accuracy" if "accuracy" in there else supported[-1] if supported else "eer"
-    if wanted not in there:
-        raise VeriQuantError(
-            f"key 'verdict_metric': no benchmark of this study gives {wanted!r}; there are: {', '.join(there)}"
-        )
-    return wanted
+    given = {
+        network: {name: metric for each in found for name, metric in each.metrics.items()}
+        for network, found in references.items()
+    }
+    first, *others = given.values()
+    common = [name for name in first if all(name in metrics for metrics in others)]
+    if config.verdict_metric is None:
+        supported = [
+            name for name in common if name.startswith("tar") and all(m[name].support == "ok" for m in given.values())
+        ]
+        return "accuracy" if "accuracy" in common else supported[-1] if supported else "eer"
+    for network, metrics in given.items():
+        if config.verdict_metric not in metrics:
+            raise VeriQuantError(
+                f"key 'verdict_metric': no benchmark of network {network!r} gives {config.verdict_metric!r}; all "
+                f"networks have: {', '.join(common)}"
+            )
+    return config.verdict_metric
 
 
 def _evaluation(
@@ -86,7 +95,7 @@ def _evaluation(
         found = assess(described, benchmark, embedded, _options(context.config))
         facts = {"seconds": time.perf_counter() - start}
         entry = context.store.put_json("figures", key, found.model_dump(mode="json"), facts)
-    context.seconds += entry.facts["seconds"]
+    context.took(entry)
     # names, sources and times are this run's: renaming a network is no reason to compute it again
     fresh = {
         "network": described,
@@ -134,7 +143,7 @@ def _comparison(
             "compatibility": found.compatibility.model_dump(mode="json"),
         }
         entry = context.store.put_json("comparisons", key, content, {"seconds": time.perf_counter() - start})
-    context.seconds += entry.facts["seconds"]
+    context.took(entry)
     content = entry.json()
     differences = [Difference.model_validate(each) for each in content["differences"]]
     return Comparison(differences, Compatibility.model_validate(content["compatibility"])), computed

@@ -36,11 +36,10 @@ class Subject:
 
     inputs: NetworkInputs
     variants: list[Tested]
-    verdict_metric: str
 
 
 def study_result(
-    context: Context, inputs: Inputs, subjects: Sequence[Subject], *, started: str, command: str
+    context: Context, inputs: Inputs, subjects: Sequence[Subject], verdict_metric: str, *, started: str, command: str
 ) -> StudyResult:
     """Return the record of a whole study."""
     return StudyResult(
@@ -48,7 +47,7 @@ def study_result(
         synthetic=any(benchmark.synthetic for benchmark in inputs.benchmarks),
         networks=[_network(context, inputs, subject) for subject in subjects],
         calibration=_calibration(context, inputs),
-        settings=_settings(context, subjects),
+        settings=_settings(context, verdict_metric),
         machine=machine(),
         versions=versions(),
         started=started,
@@ -57,7 +56,7 @@ def study_result(
     )
 
 
-def _settings(context: Context, subjects: Sequence[Subject]) -> dict[str, Any]:
+def _settings(context: Context, verdict_metric: str) -> dict[str, Any]:
     config = context.config
     settings: dict[str, Any] = {
         "seed": config.seed,
@@ -66,7 +65,7 @@ def _settings(context: Context, subjects: Sequence[Subject]) -> dict[str, Any]:
         "threads": config.threads,
         "batch_size": config.batch_size or BATCH,
         "far": list(config.far),
-        "verdict_metric": subjects[-1].verdict_metric,
+        "verdict_metric": verdict_metric,
         "margin": config.margin,
         "compatibility_far": config.compatibility_far,
         "resamples": config.resamples,

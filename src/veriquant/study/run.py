@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from veriquant.checks import explain
 from veriquant.errors import VeriQuantError
 from veriquant.files import write_json
 from veriquant.recipes import Recipe
-from veriquant.results import StudyResult
+from veriquant.results import Evaluation, StudyResult
 from veriquant.study.artefacts import make_artefact
-from veriquant.study.cited_plan import plan_tables
+from veriquant.study.cited_plan import plan_tables, without_rows
 from veriquant.study.cited_rows import study_tables
 from veriquant.study.config import StudyConfig, load_study
 from veriquant.study.context import Context, told
@@ -75,14 +76,19 @@ def _run(config: StudyConfig, folder: Path, say: Say, command: str) -> StudyResu
     started = datetime.now(UTC).isoformat(timespec="seconds")
     inputs = load_inputs(config, say)
     tables = plan_tables(config, inputs)
+    if missing := without_rows(tables, inputs):
+        say(f"in no table, for want of the key 'row': {', '.join(missing)}")
     context = Context(config, folder, Store(folder / "store"), Units(_planned(config, inputs), say))
-    subjects = [_subject(context, inputs, network) for network in inputs.networks]
+    # all references before anything else is made, so that a metric that there is not is told early
+    begun = [_begun(context, inputs, network) for network in inputs.networks]
+    verdict_metric = choose_verdict_metric(config, {each.inputs.network.name: each.reference for each in begun})
+    subjects = [_finished(context, inputs, each) for each in begun]
     if config.latency is not None:
         for subject in subjects:
             times = latency_in_turn(context, [variant.artefact for variant in subject.variants])
             for variant, measured in zip(subject.variants, times, strict=True):
                 variant.latency = measured
-    result = study_result(context, inputs, subjects, started=started, command=command)
+    result = study_result(context, inputs, subjects, verdict_metric, started=started, command=command)
     result.tables = study_tables(tables, inputs, result.networks)
     write_json(folder / _RESULTS, result.model_dump(mode="json"))
     return result
@@ -98,19 +104,33 @@ def _planned(config: StudyConfig, inputs: Inputs) -> Counter[str]:
     return planned
 
 
-def _subject(context: Context, inputs: Inputs, subject: NetworkInputs) -> Subject:
-    """Make all variants of a network and evaluate them."""
-    network = subject.network
-    with told(network.name):
-        runtime = runtime_for(context, network)
-    references: dict[str, VariantEmbeddings] = {}
-    variants = [_tested(context, subject, inputs.recipes[0], runtime, references)]
-    # before the others are made, so that a metric that there is not is told early
-    verdict_metric = choose_verdict_metric(
-        context.config, (figures.evaluation for figures in variants[0].figures.values())
-    )
-    variants += [_tested(context, subject, recipe, runtime, references) for recipe in inputs.recipes[1:]]
-    return Subject(subject, variants, verdict_metric)
+@dataclass(frozen=True)
+class _Begun:
+    """A network whose reference is made and evaluated."""
+
+    inputs: NetworkInputs
+    runtime: str
+    tested: Tested
+    embeddings: dict[str, VariantEmbeddings]
+    """By benchmark: what the other variants are compared with."""
+
+    @property
+    def reference(self) -> list[Evaluation]:
+        """The reference's evaluations, benchmark by benchmark."""
+        return [figures.evaluation for figures in self.tested.figures.values()]
+
+
+def _begun(context: Context, inputs: Inputs, subject: NetworkInputs) -> _Begun:
+    with told(subject.network.name):
+        runtime = runtime_for(context, subject.network)
+    embeddings: dict[str, VariantEmbeddings] = {}
+    return _Begun(subject, runtime, _tested(context, subject, inputs.recipes[0], runtime, embeddings), embeddings)
+
+
+def _finished(context: Context, inputs: Inputs, begun: _Begun) -> Subject:
+    """Make all other variants of a network and evaluate them."""
+    others = [_tested(context, begun.inputs, recipe, begun.runtime, begun.embeddings) for recipe in inputs.recipes[1:]]
+    return Subject(begun.inputs, [begun.tested, *others])
 
 
 def _tested(

@@ -76,7 +76,7 @@ def latency_in_turn(context: Context, variants: Sequence[Artefact]) -> list[list
         seconds = time.perf_counter() - start
         content = [[each.model_dump(mode="json") for each in found[v.recipe.name]] for v in variants]
         entry = store.put_json("latency", key, content, {"seconds": seconds})
-    context.seconds += entry.facts["seconds"]
+    context.took(entry)
     measured = [[Latency.model_validate(each) for each in times] for times in entry.json()]
     context.units.finished("latency", f"{name}, {len(variants)} variants in turn", seconds)
     return measured
