@@ -191,6 +191,8 @@ def test_folds_of_a_model_share_rows_and_each_has_its_own_images(eyes: Path, tmp
         ["pairs 1", "all 1"],
         ["pairs 2", "all 2"],
     ]
+    assert first.trained_on["training set"]["images of benchmarks"] == "none"
+    assert first.trained_on["calibration"]["images of benchmarks"] == "left out"
     assert first.trained_on["training set"]["source"].endswith("open_world:1")
     assert first.trained_on["calibration"]["digest"] != second.trained_on["calibration"]["digest"]
     counted = {path.read_text() for path in (tmp_path / "out" / "store").rglob("*.json")}
@@ -295,9 +297,13 @@ resamples: 20
 
 
 def test_nobody_is_trained_on_the_images_that_are_tested(eyes: Path, tmp_path: Path) -> None:
-    leak = ("training_set: ufpr:" + f"{eyes}:open_world:2", f"training_set: ufpr:{eyes}:open_world:1")
-    with pytest.raises(VeriQuantError, match=r"training_set: 36 images of .* are compared by ufpr:.*:open_world:2"):
-        run(eyes_text(eyes, leak), tmp_path / "out")
+    link = tmp_path / "another-name"
+    link.symlink_to(eyes)
+    for spelt in (eyes, link):
+        leak = (f"training_set: ufpr:{eyes}:open_world:2", f"training_set: ufpr:{spelt}:open_world:1")
+        words = r"key 'networks\.1\.training_set': 36 images of .* are compared by ufpr:.*:open_world:2"
+        with pytest.raises(VeriQuantError, match=words):
+            run(eyes_text(eyes, leak), tmp_path / "out")
     mine = (
         f'calibration: {{source: "ufpr:{eyes}:open_world:2"}}',
         f'calibration: {{source: "ufpr:{eyes}:open_world:1"}}',

@@ -79,10 +79,10 @@ def chosen(
     `sample` gives the image at a place of the two; it is asked for the chosen ones alone. Raises `VeriQuantError` where
     `exclude`, as in `load_calibration`, leaves nothing.
     """
-    taken = {_identity(path) for path in exclude}
+    taken = {identity(path) for path in exclude}
     free = list(range(len(names)))
     if taken:
-        free = [place for place, path in enumerate(paths) if path is None or _identity(path) not in taken]
+        free = [place for place, path in enumerate(paths) if path is None or identity(path) not in taken]
     if not free:
         raise VeriQuantError(
             f"all {len(names)} images in {source} are used by a benchmark; calibrate on a folder of other images"
@@ -100,7 +100,8 @@ def chosen(
     )
 
 
-def _identity(path: Path) -> tuple[int, int] | str:
+def identity(path: Path) -> tuple[int, int] | str:
+    """Return what is the same for all spellings of a path to one file; the path itself where there is no file."""
     try:
         state = os.stat(path)
     except OSError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,12 +9,12 @@ from pathlib import Path
 from veriquant.benchmarks import Benchmark, load_benchmark
 from veriquant.cited.table import PrecisionKind
 from veriquant.data.calibration import Calibration, load_calibration
-from veriquant.data.encoded_images import FileImages
 from veriquant.data.training_set import TRAINING_SETS, TrainingSet, calibration_from, load_training_set
 from veriquant.deploy import RUNTIMES
 from veriquant.errors import VeriQuantError
 from veriquant.networks import Network, load_network
 from veriquant.recipes import Recipe, load_recipe
+from veriquant.study.apart import refuse_tested, files_tested
 from veriquant.study.config import StudyConfig, duplicates, file_name
 from veriquant.study.entries import CalibrationEntry, NetworkEntry, input_spec
 from veriquant.study.units import Say
@@ -173,7 +172,7 @@ class _Images:
         entry = self._config.networks[number]
         key = f"networks.{number}"
         benchmarks = self._tested_on(entry, f"{key}.benchmarks")
-        training_set = self._trained_on(entry, benchmarks)
+        training_set = self._trained_on(entry, benchmarks, f"{key}.training_set")
         if entry.calibration is not None:
             calibrations = self._calibrations(entry.calibration, benchmarks)
         else:
@@ -193,7 +192,7 @@ class _Images:
                 )
         return [benchmark for name, benchmark in self._benchmarks.items() if name in entry.benchmarks]
 
-    def _trained_on(self, entry: NetworkEntry, benchmarks: Sequence[Benchmark]) -> TrainingSet | None:
+    def _trained_on(self, entry: NetworkEntry, benchmarks: Sequence[Benchmark], key: str) -> TrainingSet | None:
         """Return the images with labels, where a recipe learns from them; none of them may be tested on."""
         learning = [recipe.name for recipe in self._recipes if recipe.labelled()]
         if not learning:
@@ -210,7 +209,7 @@ class _Images:
             self._say(f"training set: {self._training_sets[text].note}")
         training_set = self._training_sets[text]
         for benchmark in benchmarks:
-            _refuse_tested(training_set, benchmark)
+            refuse_tested(key if entry.training_set else "training_set", training_set, benchmark)
         return training_set
 
     def _calibrations(self, entry: CalibrationEntry | None, benchmarks: Sequence[Benchmark]) -> dict[int, Calibration]:
@@ -224,23 +223,9 @@ class _Images:
                 "the key 'calibration' of the study"
             )
         seed = self._config.seed if entry.seed is None else entry.seed
-        used = {sample.path for b in benchmarks for sample in b.samples if sample.path is not None}
-        exclude = used if entry.exclude_benchmark else set()
+        exclude = files_tested(benchmarks) if entry.exclude_benchmark else set()
         found = {}
         for wanted in set(asking.values()):
             found[wanted] = calibration_set(entry.source, wanted, seed, exclude)
             self._say(f"calibration: {found[wanted].note}")
         return found
-
-
-def _refuse_tested(training_set: TrainingSet, benchmark: Benchmark) -> None:
-    """Raise `VeriQuantError` where images of a training set are compared by a benchmark."""
-    if not isinstance(training_set.images, FileImages):
-        return  # records of a pack are no files that a benchmark could name
-    tested = {os.path.abspath(sample.path) for sample in benchmark.samples if sample.path is not None}
-    common = [w for i in range(len(training_set)) if os.path.abspath(w := training_set.where(i)) in tested]
-    if common:
-        raise VeriQuantError(
-            f"training_set: {len(common)} images of {training_set.source} are compared by {benchmark.source}, such as "
-            f"{common[0]}; train on other images, or leave that benchmark to networks that are not trained on them"
-        )

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from veriquant.benchmarks import Benchmark
 from veriquant.data.calibration import Calibration
 from veriquant.deploy import machine, versions
 from veriquant.evaluation import BATCH
 from veriquant.onnxgraph import inspect_onnx
 from veriquant.results import Allocation, Latency, Layer, NetworkStudy, StudyResult, Variant
+from veriquant.study.apart import left_out, none_trained_on
 from veriquant.study.artefacts import Artefact
 from veriquant.study.context import Context
 from veriquant.study.entries import CalibrationEntry
@@ -128,10 +130,11 @@ def _trained_on(inputs: NetworkInputs) -> dict[str, Any]:
         found["training set"] = {
             "source": training_set.source,
             "note": training_set.note,
+            "images of benchmarks": none_trained_on(training_set, inputs.benchmarks),
             "digest": training_set.digest,
         }
     if inputs.entry.calibration is not None and inputs.calibrations:
-        found["calibration"] = _chosen(inputs.entry.calibration, inputs.calibrations)
+        found["calibration"] = _chosen(inputs.entry.calibration, inputs.calibrations, inputs.benchmarks)
     return found
 
 
@@ -139,10 +142,12 @@ def _calibration(context: Context, inputs: Inputs) -> dict[str, Any]:
     """Return the calibration images that networks without their own share."""
     entry = context.config.calibration
     shared = next((each.calibrations for each in inputs.networks if each.entry.calibration is None), {})
-    return _chosen(entry, shared) if shared and entry is not None else {}
+    return _chosen(entry, shared, inputs.benchmarks) if shared and entry is not None else {}
 
 
-def _chosen(entry: CalibrationEntry, calibrations: Mapping[int, Calibration]) -> dict[str, Any]:
+def _chosen(
+    entry: CalibrationEntry, calibrations: Mapping[int, Calibration], benchmarks: Sequence[Benchmark]
+) -> dict[str, Any]:
     sets = [calibrations[wanted] for wanted in sorted(calibrations, reverse=True)]
     largest = sets[0]
     return {
@@ -150,6 +155,8 @@ def _chosen(entry: CalibrationEntry, calibrations: Mapping[int, Calibration]) ->
         "images": len(largest.samples),
         "seed": largest.seed,
         "digest": largest.digest,
-        "images of benchmarks": "left out" if entry.exclude_benchmark else "may be among them",
+        "images of benchmarks": left_out(largest.samples, benchmarks)
+        if entry.exclude_benchmark
+        else "may be among them",
         "choice": [each.note for each in sets],
     }
