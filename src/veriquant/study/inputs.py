@@ -14,7 +14,7 @@ from veriquant.deploy import RUNTIMES
 from veriquant.errors import VeriQuantError
 from veriquant.networks import Network, load_network
 from veriquant.recipes import Recipe, load_recipe
-from veriquant.study.apart import refuse_tested, files_tested
+from veriquant.study.apart import files_tested, refuse_tested
 from veriquant.study.config import StudyConfig, duplicates, file_name
 from veriquant.study.entries import CalibrationEntry, NetworkEntry, input_spec
 from veriquant.study.units import Say
