@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime
 
-from veriquant.report import allocation, charts, cited, layer_bits, numbers, precisions, tables
+from veriquant.report import allocation, charts, cited, gallery_tables, layer_bits, numbers, precisions, tables
 from veriquant.report.blocks import (
     Block,
     Bullets,
@@ -157,7 +157,7 @@ def _tiles(network: NetworkStudy, chosen: Judgement, metric: str) -> Block:
             value = numbers.difference(metric, each.value)
             tiles.append(Tile("What is lost?", value, sub.strip(), tables.VERDICT_TONES[each.verdict]))
     for benchmark, compatibility in variant.compatibility.items():
-        tone = tables.GALLERY_TONES[compatibility.verdict]
+        tone = gallery_tables.TONES[compatibility.verdict]
         tiles.append(Tile("Enrol again?", *_short_verdict(compatibility, benchmark), tone))
     return Tiles(tuple(tiles))
 
@@ -256,7 +256,7 @@ def _trade(network: NetworkStudy, benchmark: str, metric: str, look: Look) -> tu
 
 
 def _gallery(network: NetworkStudy, benchmark: str, palette: Palette) -> tuple[Block, ...]:
-    table = tables.gallery(network, benchmark, palette)
+    table = gallery_tables.summary(network, benchmark, palette)
     if table is None:
         return ()
     intro = (
@@ -267,7 +267,10 @@ def _gallery(network: NetworkStudy, benchmark: str, palette: Palette) -> tuple[B
     details = [
         Folded(
             f"{variant.name}: {gallery_words(found)} — the four combinations and the reasons",
-            (Bullets(tuple(found.reasons)), Row((tables.two_by_two(found), tables.own_thresholds(found)))),
+            (
+                Bullets(tuple(found.reasons)),
+                Row((gallery_tables.two_by_two(found), gallery_tables.own_thresholds(found))),
+            ),
         )
         for variant in network.variants
         if (found := variant.compatibility.get(benchmark))
