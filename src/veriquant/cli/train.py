@@ -51,7 +51,7 @@ def train(
     there and comes to the same numbers: on the CPU to the last bit where it has as many threads as before (set
     OMP_NUM_THREADS; result.json holds them), on a GPU as far as its kernels repeat themselves.
 
-    A fold of the example's, 2,300 steps of 32 images, takes twenty minutes on a core, minutes on a GPU; the time left
+    A fold of the example's, 2,300 steps of 32 images, takes 25 minutes on a core, minutes on a GPU; the time left
     is shown. A model is never chosen by a list to test on: 'validate' refuses those.
 
     Training needs Lightning Fabric: pip install 'veriquant[train]'.
