@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from veriquant.data.training_set import (
     load_training_set,
 )
 from veriquant.errors import VeriQuantError
+from veriquant.frontends.sample import Sample
 
 PEOPLE = 3
 
@@ -239,6 +241,18 @@ def test_calibration_images_out_of_a_training_set_are_its_own(kind: str, tmp_pat
     assert [s.name for s in calibration_from(learned, 2, seed=3).samples] == [s.name for s in chosen.samples[:2]]
     again = from_calibration(chosen)
     assert sorted((again.read(i), again.mirrored(i)) for i in range(len(again))) == there
+
+
+@pytest.mark.parametrize("kind", sorted(MAKERS))
+def test_a_set_knows_its_images_however_they_are_spelt(kind: str, tmp_path: Path) -> None:
+    learned = load_training_set(MAKERS[kind](tmp_path / kind))
+    own = calibration_from(learned, 3).samples
+    others = [Sample("of another container", content=own[0].read()), Sample("gone", tmp_path / "gone.jpg")]
+    assert learned.held([*own, *others]) == from_calibration(calibration_from(learned, 3)).held([*own, *others]) == 3
+    (tmp_path / "link").symlink_to(tmp_path / kind)
+    linked = [replace(s, path=s.path and tmp_path / "link" / s.path.relative_to(tmp_path / kind)) for s in own]
+    assert learned.held(linked) == 3
+    assert learned.held(others) == 0
 
 
 def test_images_that_are_tested_are_no_calibration_images(tmp_path: Path) -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from small_world import tiny_network
 
 from veriquant.allocation.sensitivity import cache_folder
 from veriquant.data.calibration import Calibration, load_calibration
-from veriquant.data.training_set import load_training_set
+from veriquant.data.digest import samples_digest
+from veriquant.data.training_set import calibration_from, load_training_set
 from veriquant.deploy.pack import load_module
 from veriquant.deploy.sessions import embeddings_of
 from veriquant.errors import VeriQuantError
 from veriquant.networks import Network, load_network
 from veriquant.quantization import Quantized, Target
+from veriquant.quantization.inputs import input_batches
+from veriquant.quantization.lessons import Lessons, lessons_for
+from veriquant.quantization.trained_settings import QatSettings
 from veriquant.recipes import load_recipe
 
 FEW = {"images": 8, "check_images": 6, "train_images": 40, "batch_size": 8}
@@ -174,9 +179,51 @@ def test_few_images_make_one_batch_and_too_few_are_told_in_one_line(
 ) -> None:
     found = made("qat-w4a8", network, load_calibration(world / "photos", 6), epochs=1)
     assert any(note.startswith("only 5 images") for note in found.notes)
-    with pytest.raises(VeriQuantError, match="photos") as caught:
-        made("qat-w4a8", network, load_calibration(world / "photos", 1))
-    assert "\n" not in str(caught.value)
+    for few in (1, 2):
+        with pytest.raises(VeriQuantError, match=r"photos gives \d images?; at least 3 are needed") as caught:
+            made("qat-w4a8", network, load_calibration(world / "photos", few))
+        assert "\n" not in str(caught.value)
+
+
+def lessons(network: Network, photos: Calibration, **settings: object) -> Lessons:
+    return lessons_for(network, QatSettings(**settings), photos, Target())
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+def test_with_few_images_none_that_checks_is_trained_on(batch: int | None, world: Path, tmp_path: Path) -> None:
+    """A network of fixed batch size leaves out what does not fill its last batch, so that other images check."""
+    model = onnx.load(world / "tiny.onnx")
+    if batch is not None:
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+    onnx.save(model, tmp_path / "net.onnx")
+    network, few = load_network(tmp_path / "net.onnx"), load_calibration(world / "photos", 11)
+    found = lessons(network, few, equalise="none")
+    everything = np.arange(len(found.training_set))
+    trained = torch.cat([images for images, _ in found.batches.plain(everything)])
+    nearest = (found.bench.check[:, None] - trained[None]).abs().flatten(2).amax(2).amin(1)
+    assert float(nearest.min()) > 0
+    assert found.checked == f"{len(found.bench.check)} images that it never saw"
+
+
+def test_with_enough_images_each_has_its_place(network: Network, photos: Calibration) -> None:
+    found = lessons(network, photos, images=5, check_images=3)
+    pixels = torch.cat([torch.from_numpy(batch) for batch in input_batches(photos, network, 12, 4)])
+    assert torch.equal(found.bench.fit, pixels[:5])
+    assert torch.equal(found.bench.check, pixels[9:])
+    assert found.training_set.digest == samples_digest(photos.samples[:9])
+
+
+@pytest.mark.parametrize("recipe", ["qat-w4a8", "iterative-2bit"])
+def test_images_that_check_and_are_trained_on_are_counted(recipe: str, network: Network, world: Path) -> None:
+    people = load_training_set(f"folder:{world / 'people'}")
+    more = {"first_epochs": 1, "iterations": 1} if recipe == "iterative-2bit" else {}
+    settings = {**FEW, "loss": "arcface", "epochs": 1, **more}
+    found = load_recipe(recipe, overrides=settings).apply(
+        network, calibration_from(people, 16), Target(training_set=people)
+    )
+    told = " ".join(found.notes)
+    assert "over 4 images, 4 of which it was trained on" in told
+    assert "never saw" not in told
 
 
 @pytest.mark.parametrize("recipe", ["qat-w4a8", "iterative-2bit"])

@@ -15,6 +15,7 @@ from veriquant.data.calibration import Calibration, chosen
 from veriquant.data.digest import samples_digest
 from veriquant.data.encoded_images import EncodedImages, FileImages, SampleImages
 from veriquant.data.folder import list_images, require_folder
+from veriquant.data.identity import Identity, sample_identity
 from veriquant.data.record_io import RecordPack, open_pack
 from veriquant.data.ufpr import IMAGES, is_left, list_file, read_list, subject
 from veriquant.errors import VeriQuantError
@@ -58,6 +59,19 @@ class TrainingSet:
 
     def where(self, index: int) -> str:
         """Return the file, or the record of a file, that holds image `index`."""
+        return self.images.where(index)
+
+    def held(self, samples: Sequence[Sample]) -> int:
+        """Return how many of `samples` are images of this set: the same file, or the same record of a pack."""
+        asked = [sample_identity(sample) for sample in samples]
+        found = set(asked).intersection(self._identity(index) for index in range(len(self)))
+        return sum(identity in found for identity in asked)
+
+    def _identity(self, index: int) -> Identity:
+        if isinstance(self.images, FileImages):
+            return sample_identity(self.images.sample(index))
+        if isinstance(self.images, SampleImages):
+            return sample_identity(self.images.samples[index])
         return self.images.where(index)
 
     def mirrored(self, index: int) -> bool:

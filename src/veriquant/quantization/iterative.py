@@ -127,7 +127,8 @@ def _run(network: Network, settings: IterativeSettings, calibration: Calibration
     parameters = sum(each.numel() for each in last.widths.values())
     bench.notes += [
         f"{_LEVELS[settings.weights]} per output channel; PACT activations of {settings.activation_bits} bits, "
-        f"{kinds}; trained by {lessons.told}; {len(stages)} iterations, {_BEGIN[settings.begin]}",
+        f"{kinds}; trained by {lessons.told}; {len(stages)} iterations, {_BEGIN[settings.begin]}; "
+        f"signal to quantization noise at the output over {lessons.checked}",
         *(f"iteration {each.state.iteration}: {_told(each, parameters)}" for each in stages),
         bench.agreement(content, plan),
     ]

@@ -53,6 +53,8 @@ class Lessons:
     batches: Batches
     training_set: TrainingSet
     settings: TrainedSettings
+    known: int
+    """How many of the images that check the result it is trained on."""
     say: Callable[[str], None] | None = None
 
     @property
@@ -62,18 +64,28 @@ class Lessons:
         what = f"{self.settings.loss} on {self.training_set.classes} people" if labelled else "the embeddings' distance"
         return f"{what}, {len(self.training_set)} images"
 
+    @property
+    def checked(self) -> str:
+        """What the result is checked on, in words."""
+        images = f"{len(self.bench.check)} images"
+        return f"{images}, {self.known} of which it was trained on" if self.known else f"{images} that it never saw"
+
 
 def lessons_for(network: Network, settings: TrainedSettings, calibration: Calibration, target: Target) -> Lessons:
-    """Return the network on the bench, and the batches that train it: the check images are not among them.
+    """Return the network on the bench, and the batches that train it.
 
-    Without labels these are the images of `calibration`; with labels `calibration` only sets ranges and checks.
+    Without labels these are the images of `calibration`, but for those that check; with labels `calibration` only sets
+    ranges and checks, and `Lessons.checked` says how many of the checked images are in the training set. Raises
+    `VeriQuantError` where there are too few images.
     """
     count = len(calibration.samples)
-    checks = min(settings.check_images, count // 4)
-    fit = min(settings.images, count - checks)
-    bench = on_the_bench(network, settings, _some(calibration, [*range(fit), *range(count - checks, count)]))
+    fit, checks = _split(calibration, settings)
+    places = [*range(fit), *range(count - checks, count)]
+    bench = on_the_bench(network, settings, _some(calibration, places), split=(fit, checks))
+    # A network of fixed batch size may leave some out: what checks is behind what it was really fitted on.
+    checking = places[len(bench.fit) : len(bench.fit) + len(bench.check)]
     if settings.loss == TEACHER:
-        trained = from_calibration(_some(calibration, range(count - checks)))
+        trained = from_calibration(_some(calibration, sorted({*range(count)}.difference(checking))))
     elif target.training_set is None:
         raise VeriQuantError(f"loss {settings.loss!r} needs to know whose images they are: name a training set")
     elif target.training_set.classes < 2:
@@ -83,8 +95,6 @@ def lessons_for(network: Network, settings: TrainedSettings, calibration: Calibr
         )
     else:
         trained = target.training_set
-    if len(trained) < 2:
-        raise VeriQuantError(f"{trained.source} gives {len(trained)} image to train on; name a folder with thousands")
     size = min(settings.batch_size, len(trained))
     if size < settings.batch_size:
         bench.notes.append(f"only {size} images to train on, a batch of them in place of {settings.batch_size}")
@@ -96,7 +106,24 @@ def lessons_for(network: Network, settings: TrainedSettings, calibration: Calibr
         workers=settings.workers,
         augmentation=PRESETS.get(settings.augmentation),
     )
-    return Lessons(bench, batches, trained, settings, target.say)
+    known = trained.held([calibration.samples[place] for place in checking])
+    return Lessons(bench, batches, trained, settings, known, target.say)
+
+
+def _split(calibration: Calibration, settings: TrainedSettings) -> tuple[int, int]:
+    """Return how many images set ranges and how many check, at most a quarter: most are to train.
+
+    Raises `VeriQuantError` where nothing would be left to train on.
+    """
+    count, least = len(calibration.samples), 3 if settings.loss == TEACHER else 2
+    if count < least:
+        trains = "two to train on, which set ranges too" if settings.loss == TEACHER else "one to set ranges"
+        raise VeriQuantError(
+            f"{calibration.source} gives {count} image{'s' * (count != 1)}; at least {least} are needed: {trains}, and "
+            "one to check the result that training never sees; name a folder with thousands"
+        )
+    checks = max(1, min(settings.check_images, count // 4))
+    return min(settings.images, count - checks), checks
 
 
 def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, epochs: int, bits: float) -> str:

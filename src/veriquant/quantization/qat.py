@@ -44,7 +44,7 @@ def _run(network: Network, settings: QatSettings, calibration: Calibration | Non
     bench.notes += [
         f"trained by {lessons.told}: {history}",
         f"{before:.1f} dB signal to quantization noise at the output before training, {after:.1f} dB after, over "
-        f"{len(bench.check)} images that it never saw (noise {noise:.2e})",
+        f"{lessons.checked} (noise {noise:.2e})",
         f"relative BOPs {bench.costs.relative_bops(widths):.3f}, {bench.costs.average_bits(widths):.2f} bits a weight, "
         f"nominal {bench.costs.nominal_bytes(widths) / 1e6:.3f} MB, on disk {len(content) / 1e6:.3f} MB",
         bench.agreement(content, plan),
