@@ -138,6 +138,38 @@ def test_levels_that_cannot_learn_are_refused_by_name(network: Network, photos: 
         made("qat-w2a8", network, photos, levels="observed")
 
 
+@pytest.mark.parametrize(
+    ("recipe", "settings", "told"),
+    [
+        (
+            "qat-w4a8",
+            {"precision": "W32A8"},
+            "W32A8 leaves weights in floating point, so that there is nothing to train",
+        ),
+        ("qat-w4a8", {"precision": "fp32"}, "FP32 leaves weights in floating point"),
+        ("qat-w2a8", {"rounding": "adaround"}, "a level at zero to round to, which weight_scheme 'midrise' has not"),
+        ("qat-w4a8", {"rounding": "adaround", "precision": "W16A16"}, "at most 8 bits, not of 16"),
+        ("qat-w4a8", {"scale": 64}, "which loss 'teacher' has not"),
+        ("iterative-2bit", {"margin": 0.5}, "which loss 'teacher' has not"),
+        ("qat-w4a8", {"loss": "arcface", "distance": "squared"}, "leave it out with loss 'arcface'"),
+        ("qat-w4a8", {"observe": 0.1}, "learned levels are never frozen"),
+        ("iterative-2bit", {"levels": "observed"}, "levels: iterations have learned levels of their own"),
+        ("kolf-iterative", {"levels": "observed", "observe": 0.5}, "levels and observe: iterations have"),
+        ("iterative-2bit", {"weight_scheme": "midrise"}, "weight_scheme: iterations have learned levels of their own"),
+    ],
+)
+def test_what_would_be_recorded_and_change_nothing_is_refused(
+    recipe: str, settings: dict[str, object], told: str
+) -> None:
+    with pytest.raises(VeriQuantError, match=told):
+        load_recipe(recipe, overrides=settings)
+
+
+def test_a_recipe_with_a_head_can_do_without_names() -> None:
+    bare = {"loss": "teacher", "scale": None, "margin": None}
+    assert load_recipe("kolf-fixed-w8a8", overrides=bare).labelled() is False
+
+
 def test_a_mixture_in_a_stock_runtime_is_what_was_simulated(
     network: Network, photos: Calibration, tmp_path: Path
 ) -> None:

@@ -90,6 +90,15 @@ class IterativeSettings(TrainedSettings):
         return self
 
     @model_validator(mode="after")
+    def _has_levels_of_its_own(self) -> IterativeSettings:
+        if given := sorted(self.model_fields_set.intersection(("levels", "observe", "weight_scheme"))):
+            raise ValueError(
+                f"{' and '.join(given)}: iterations have learned levels of their own, which 'weights' chooses (steps "
+                "or dorefa); leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stops_in_time(self) -> IterativeSettings:
         if self.stop_after is not None and self.stop_after > self.iterations:
             raise ValueError(f"stop_after {self.stop_after}: there are {self.iterations} iterations")
