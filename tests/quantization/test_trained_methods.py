@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from veriquant.errors import VeriQuantError
 from veriquant.networks import Network, load_network
 from veriquant.quantization import Quantized, Target
 from veriquant.quantization.inputs import input_batches
-from veriquant.quantization.lessons import Lessons, lessons_for
+from veriquant.quantization.lessons import Lessons, _centres, _task, lessons_for
 from veriquant.quantization.trained_settings import QatSettings
 from veriquant.recipes import load_recipe
+from veriquant.simulation.trainable import Trainable
 
 FEW = {"images": 8, "check_images": 6, "train_images": 40, "batch_size": 8}
 
@@ -204,6 +206,35 @@ def test_class_vectors_are_looked_for_once(
 
     monkeypatch.setattr("veriquant.quantization.lessons._centres", looks)
     assert recipe.apply(network, photos, Target(training_set=people)).onnx == found.onnx
+
+
+def test_people_without_images_keep_a_drawn_class_vector(network: Network, photos: Calibration, world: Path) -> None:
+    people = load_training_set(f"folder:{world / 'people'}")
+    sparse = replace(people, labels=2 * people.labels, classes=2 * people.classes)
+    settings = QatSettings(loss="arcface", images=8, check_images=3)
+    given = lessons_for(network, settings, photos, Target(training_set=sparse))
+    heads = [
+        _task(given, Trainable(given.bench.simulation, {}, {}), begun=False).head.weight.detach() for _ in range(2)
+    ]
+    assert torch.equal(*heads)
+    lengths = heads[0].norm(dim=1)
+    expected = 0.01 * network.dim**0.5
+    torch.testing.assert_close(lengths[::2], torch.full((people.classes,), expected))
+    assert bool(((lengths[1::2] > expected / 3) & (lengths[1::2] < 3 * expected)).all())
+
+
+def test_the_iterations_of_a_run_look_for_class_vectors_once(
+    network: Network, photos: Calibration, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = load_training_set(f"folder:{world / 'people'}")
+    looks: list[Lessons] = []
+    monkeypatch.setattr(
+        "veriquant.quantization.lessons._centres", lambda *given: looks.append(given[0]) or _centres(*given)
+    )
+    settings = {**FEW, "loss": "arcface", "iterations": 3, "epochs": 1, "first_epochs": 1, "last_epochs": 1}
+    recipe = load_recipe("iterative-2bit", overrides=settings)
+    assert recipe.apply(network, photos, Target(training_set=people)).iteration == 3
+    assert len(looks) == 1
 
 
 def test_few_images_make_one_batch_and_too_few_are_told_in_one_line(

@@ -3,7 +3,8 @@
 Kolf et al., sections 3.3 and 4.5, with PACT activations; label-free, or with labels as the source.
 Weights of 8 bits are trained first (W₀). In each further iteration half of those weights that are wider than 2 bits,
 the least of them, get half the width; in the last all have 2 bits. With the source each iteration begins from W₀ again;
-by default it goes on from the one before, so that little is to be regained at a time and all training adds up.
+by default it goes on from the one before, so that little is to be regained at a time and all training adds up. With
+labels the head starts anew in each iteration, from the people's mean full-precision embeddings.
 
 The weights of a pretrained network have batch normalisation folded in, so that the range differs from channel to
 channel: their magnitudes are compared relative to the largest of their channel. By default their levels are learned

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from veriquant.training.distillation import Distillation, Units, difference, gro
 from veriquant.training.heads import Head, make_head
 from veriquant.training.loader import Batches
 from veriquant.training.loop import train
+from veriquant.training.start import seeded
 from veriquant.training.task import Recognition, Task
 
 #: Images of a person whose mean embedding a class vector begins as.
@@ -63,6 +65,11 @@ class Lessons:
         labelled = self.settings.loss != TEACHER
         what = f"{self.settings.loss} on {self.training_set.classes} people" if labelled else "the embeddings' distance"
         return f"{what}, {len(self.training_set)} images"
+
+    @cached_property
+    def centres(self) -> Tensor:
+        """The mean full-precision embedding of each person, see `_centres`: the same for all iterations of a run."""
+        return _centres(self)
 
     @property
     def checked(self) -> str:
@@ -154,10 +161,13 @@ def _task(lessons: Lessons, student: Trainable, *, begun: bool) -> _Taught | _Na
     if settings.loss == TEACHER:
         return _Taught(student, full, settings.distance, on_the_way=way, units=units, **rates)
     dim, classes = bench.network.dim, lessons.training_set.classes
-    head = make_head(settings.loss, dim, classes, scale=settings.scale, margin=settings.margin)
+    with seeded(settings.seed, "head"):
+        head = make_head(settings.loss, dim, classes, scale=settings.scale, margin=settings.margin)
     if not begun:
         with torch.no_grad():
-            head.weight.copy_(_centres(lessons, full))
+            # A class without images keeps its drawn vector: the gradient of a vector of zeros is beyond all bounds.
+            seen = lessons.centres.any(dim=1)
+            head.weight[seen] = lessons.centres[seen]
     units[head.weight] = torch.tensor(_CENTRE_STD)
     return _Named(student, head, full, on_the_way=way, units=units, **rates)
 
@@ -222,8 +232,12 @@ class _Named(_Freezing, Recognition):
         return grouped(self, self._levels_rate, self._units)
 
 
-def _centres(lessons: Lessons, full: Trainable) -> Tensor:
-    """Return each person's mean unit-length embedding in full precision, (classes, dim); zeros never happen."""
+def _centres(lessons: Lessons) -> Tensor:
+    """Return each person's mean full-precision embedding as a class vector, float32 (classes, dim).
+
+    All are of the length of a drawn one, but for classes without images, which a pack may have: zeros.
+    """
+    full = Trainable(lessons.bench.simulation, {}, {})
     labels = lessons.training_set.labels
     order = np.argsort(labels, kind="stable")
     place = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])
