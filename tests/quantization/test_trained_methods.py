@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -300,6 +301,26 @@ def test_training_is_kept_for_these_very_images(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VERIQUANT_CACHE", str(world / "another-cache"))
         assert made(recipe, network, other, epochs=1, **more).onnx == found.onnx
+
+
+@pytest.mark.parametrize("recipe", ["qat-w4a8", "iterative-2bit"])
+def test_no_worker_outlives_a_training_that_fails(
+    recipe: str, network: Network, photos: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work: list[int] = []
+
+    def fails(*args: object) -> None:
+        at_work.append(len(active_children()))
+        raise RuntimeError("the disk is gone")
+
+    monkeypatch.setattr("veriquant.training.loop._Run._end_epoch", fails)
+    before = len(active_children())
+    with pytest.raises(RuntimeError, match="disk") as caught:
+        made(recipe, network, photos, epochs=1, workers=1)
+    assert at_work == [before + 1]
+    # The error is still at hand, and with its traceback all that the run had made.
+    assert caught.tb is not None
+    assert len(active_children()) == before
 
 
 def test_it_stops_after_the_iteration_that_is_asked_for_and_keeps_those_before(

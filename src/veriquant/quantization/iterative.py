@@ -15,6 +15,7 @@ source's DoReFa levels each channel is brought to the same range, its levels mul
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -128,7 +129,8 @@ def _run(network: Network, settings: IterativeSettings, calibration: Calibration
         "digests": [calibration.digest, lessons.training_set.digest],
         **settings.decisive(),
     }
-    stages = _iterate(lessons, student, settings, recipe)
+    with closing(lessons.batches):
+        stages = _iterate(lessons, student, settings, recipe)
     last = stages[-1].state
     plan = bench.plan(_precisions(student, settings)).model_copy(
         update={"note": {"trained": "iterative magnitude mask", "average_bits": round(last.average, 4)}}
