@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
@@ -19,6 +20,7 @@ from veriquant.data.training_set import calibration_from, load_training_set
 from veriquant.deploy.pack import load_module
 from veriquant.deploy.sessions import embeddings_of
 from veriquant.errors import VeriQuantError
+from veriquant.locks import locked
 from veriquant.networks import Network, load_network
 from veriquant.quantization import Quantized, Target
 from veriquant.quantization.inputs import input_batches
@@ -321,6 +323,19 @@ def test_no_worker_outlives_a_training_that_fails(
     # The error is still at hand, and with its traceback all that the run had made.
     assert caught.tb is not None
     assert len(active_children()) == before
+
+
+def test_a_training_is_one_runs_at_a_time_and_a_finished_one_can_be_read_by_all(
+    network: Network, photos: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = made("qat-w4a8", network, photos, epochs=1)
+    (folder,) = (cache_folder().parent / "training").iterdir()
+    with locked(folder):
+        with pytest.raises(VeriQuantError, match=f"another run of this very training is at work in {folder}; wait"):
+            made("qat-w4a8", network, photos, epochs=1)
+        # Where nothing can be written nobody trains, and there is nothing to hold.
+        monkeypatch.setattr(os, "access", lambda *args, **more: False)
+        assert made("qat-w4a8", network, photos, epochs=1).onnx == found.onnx
 
 
 def test_it_stops_after_the_iteration_that_is_asked_for_and_keeps_those_before(

@@ -7,9 +7,12 @@ where the head that trained the network had them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,7 @@ from veriquant.data.digest import samples_digest
 from veriquant.data.training_set import TrainingSet, from_calibration
 from veriquant.errors import VeriQuantError
 from veriquant.files import json_digest
+from veriquant.locks import locked
 from veriquant.networks.network import Network
 from veriquant.progress import track
 from veriquant.quantization.method import Target
@@ -142,13 +146,22 @@ def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, ep
     loop = settings.loop(epochs, bits)
     told = {**recipe, "loop": loop.decisive()}
     folder = cache_folder().parent / "training" / json_digest(told)
-    task = _task(lessons, student, begun=(folder / LAST).exists())
-    task.freeze_at = round(settings.observe * epochs * len(batches))
-    history = train(task, batches, loop, folder, recipe=told, say=lessons.say)
+    with _alone(folder):
+        task = _task(lessons, student, begun=(folder / LAST).exists())
+        task.freeze_at = round(settings.observe * epochs * len(batches))
+        history = train(task, batches, loop, folder, recipe=told, say=lessons.say)
     student.eval()
     figures = history.epochs[-1]
     what = "cosine" if settings.loss == TEACHER else "loss"
     return f"{epochs} epochs of {len(batches)} batches, {what} {figures[what]:.4f} in the last"
+
+
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    """Hold a training's folder, which all studies share; one that cannot be written can only be read from."""
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        return nullcontext()
+    advice = "wait for it and take what it has trained, or give this one another cache ($VERIQUANT_CACHE)"
+    return locked(folder, "another run of this very training", advice)
 
 
 def _task(lessons: Lessons, student: Trainable, *, begun: bool) -> _Taught | _Named:
