@@ -26,6 +26,7 @@ from veriquant.networks.families import FAMILIES
 from veriquant.networks.onnx_file import network_of_onnx
 from veriquant.schemes import AffineQuantizer, LearnedStepQuantizer, Quantizer
 from veriquant.schemes.dorefa import DorefaQuantizer
+from veriquant.schemes.mixed_step import MixedStepQuantizer
 from veriquant.schemes.observed import ObservedQuantizer
 from veriquant.schemes.pact import PactQuantizer
 from veriquant.simulation import Fitted, Precision, observe, simulate
@@ -58,7 +59,8 @@ def main() -> None:
         "full precision": Trainable(simulation, {}, {}),
         "observed ranges, W8A8": student(fitted, "W8A8", observed),
         "learned steps, W4A8": student(fitted, "W4A8", learned),
-        "per-weight masks of 8, 4 and 2 bits, PACT": student(fitted, "W8A8", masked),
+        "8, 4 and 2 bits by weight: steps, PACT": student(fitted, "W8A8", steps_by_weight),
+        "8, 4 and 2 bits by weight: DoReFa, PACT": student(fitted, "W8A8", dorefa_by_weight),
     }
     steppers = {name: Stepper(task, images, wanted) for name, task in runs.items()}
     for stepper in steppers.values():
@@ -118,15 +120,29 @@ def learned(fitted: Quantizer, weight: Tensor | None) -> Quantizer:
     return LearnedStepQuantizer.of(fitted, batched=weight is None, learn_offset=weight is None)
 
 
-def masked(fitted: Quantizer, weight: Tensor | None) -> Quantizer:
-    """Return DoReFa weights of mixed widths, or a PACT activation."""
-    assert isinstance(fitted, AffineQuantizer)
+def steps_by_weight(fitted: Quantizer, weight: Tensor | None) -> Quantizer:
+    """Return learned steps for weights of mixed widths, what `iterative` trains by default, or a PACT activation."""
+    return clipping(fitted) if weight is None else MixedStepQuantizer(weight, mixture(weight))
+
+
+def dorefa_by_weight(fitted: Quantizer, weight: Tensor | None) -> Quantizer:
+    """Return DoReFa weights of mixed widths, the source's, or a PACT activation."""
     if weight is None:
-        low = float(-fitted.zero_point * fitted.scale)
-        return PactQuantizer.over(low, low + float(fitted.scale) * (2**fitted.bits - 1), fitted.bits)
+        return clipping(fitted)
+    return DorefaQuantizer.of(weight, mixture(weight), output="channel", normalised="channel")
+
+
+def clipping(fitted: Quantizer) -> Quantizer:
+    """Return PACT over the fitted range."""
+    assert isinstance(fitted, AffineQuantizer)
+    low = float(-fitted.zero_point * fitted.scale)
+    return PactQuantizer.over(low, low + float(fitted.scale) * (2**fitted.bits - 1), fitted.bits)
+
+
+def mixture(weight: Tensor) -> Tensor:
+    """Return widths for a weight, uint8 of its shape, a third of them 8, 4 and 2 each."""
     draw = torch.Generator().manual_seed(0)
-    widths = torch.tensor([2, 4, 8], dtype=torch.uint8)[torch.randint(3, weight.shape, generator=draw)]
-    return DorefaQuantizer.of(weight, widths, output="channel", normalised="channel")
+    return torch.tensor([2, 4, 8], dtype=torch.uint8)[torch.randint(3, weight.shape, generator=draw)]
 
 
 def random_mobilefacenet() -> Network:

@@ -66,7 +66,7 @@ def test_too_few_images(fails: Fails, world: Path, tmp_path: Path, images: int) 
         shutil.copy(photo, few)
     line = fails(*quantizing(world, tmp_path / "o.onnx", images=str(few)))
     assert str(few) in line
-    assert ["no images", "at least 2 are needed"][images] in line
+    assert ["no images", "at least 3 are needed"][images] in line
     assert not (tmp_path / "o.onnx").exists()
 
 
@@ -89,6 +89,9 @@ def test_a_damaged_image_among_good_ones(fails: Fails, cli: Cli, world: Path, tm
 def test_a_loss_with_names_needs_names(fails: Fails, world: Path, tmp_path: Path) -> None:
     line = fails(*quantizing(world, tmp_path / "o.onnx", "--set", "loss=arcface"))
     assert "'arcface' learns who is who: name a training set (--training-set folder:DIR" in line
+    assert "--set loss=teacher, which needs no names" in line
+    line = fails(*quantizing(world, tmp_path / "o.onnx", "-r", "kolf-fixed-w8a8"))
+    assert "--set loss=teacher --set scale=null --set margin=null, which needs no names" in line
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from veriquant.data.training_set import (
     load_training_set,
 )
 from veriquant.errors import VeriQuantError
+from veriquant.frontends.sample import Sample
 
 PEOPLE = 3
 
@@ -250,6 +252,18 @@ def test_the_choice_does_not_depend_on_where_the_data_lie(kind: str, tmp_path: P
     one, other = (calibration_from(each, 3, seed=1) for each in (first, second))
     assert [sample.name for sample in one.samples] == [sample.name for sample in other.samples]
     assert one.digest == other.digest
+
+
+@pytest.mark.parametrize("kind", sorted(MAKERS))
+def test_a_set_knows_its_images_however_they_are_spelt(kind: str, tmp_path: Path) -> None:
+    learned = load_training_set(MAKERS[kind](tmp_path / kind))
+    own = calibration_from(learned, 3).samples
+    others = [Sample("of another container", content=own[0].read()), Sample("gone", tmp_path / "gone.jpg")]
+    assert learned.held([*own, *others]) == from_calibration(calibration_from(learned, 3)).held([*own, *others]) == 3
+    (tmp_path / "link").symlink_to(tmp_path / kind)
+    linked = [replace(s, path=s.path and tmp_path / "link" / s.path.relative_to(tmp_path / kind)) for s in own]
+    assert learned.held(linked) == 3
+    assert learned.held(others) == 0
 
 
 def test_images_that_are_tested_are_no_calibration_images(tmp_path: Path) -> None:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from small_world import tiny_network
 
 from veriquant.allocation.sensitivity import cache_folder
 from veriquant.data.calibration import Calibration, load_calibration
-from veriquant.data.training_set import load_training_set
+from veriquant.data.digest import samples_digest
+from veriquant.data.training_set import calibration_from, load_training_set
 from veriquant.deploy.pack import load_module
 from veriquant.deploy.sessions import embeddings_of
 from veriquant.errors import VeriQuantError
+from veriquant.locks import locked
 from veriquant.networks import Network, load_network
 from veriquant.quantization import Quantized, Target
+from veriquant.quantization.inputs import input_batches
+from veriquant.quantization.lessons import Lessons, _centres, _task, lessons_for
+from veriquant.quantization.trained_settings import QatSettings
 from veriquant.recipes import load_recipe
+from veriquant.simulation.trainable import Trainable
 
 FEW = {"images": 8, "check_images": 6, "train_images": 40, "batch_size": 8}
 
@@ -133,6 +143,38 @@ def test_levels_that_cannot_learn_are_refused_by_name(network: Network, photos: 
         made("qat-w2a8", network, photos, levels="observed")
 
 
+@pytest.mark.parametrize(
+    ("recipe", "settings", "told"),
+    [
+        (
+            "qat-w4a8",
+            {"precision": "W32A8"},
+            "W32A8 leaves weights in floating point, so that there is nothing to train",
+        ),
+        ("qat-w4a8", {"precision": "fp32"}, "FP32 leaves weights in floating point"),
+        ("qat-w2a8", {"rounding": "adaround"}, "a level at zero to round to, which weight_scheme 'midrise' has not"),
+        ("qat-w4a8", {"rounding": "adaround", "precision": "W16A16"}, "at most 8 bits, not of 16"),
+        ("qat-w4a8", {"scale": 64}, "which loss 'teacher' has not"),
+        ("iterative-2bit", {"margin": 0.5}, "which loss 'teacher' has not"),
+        ("qat-w4a8", {"loss": "arcface", "distance": "squared"}, "leave it out with loss 'arcface'"),
+        ("qat-w4a8", {"observe": 0.1}, "learned levels are never frozen"),
+        ("iterative-2bit", {"levels": "observed"}, "levels: iterations have learned levels of their own"),
+        ("kolf-iterative", {"levels": "observed", "observe": 0.5}, "levels and observe: iterations have"),
+        ("iterative-2bit", {"weight_scheme": "midrise"}, "weight_scheme: iterations have learned levels of their own"),
+    ],
+)
+def test_what_would_be_recorded_and_change_nothing_is_refused(
+    recipe: str, settings: dict[str, object], told: str
+) -> None:
+    with pytest.raises(VeriQuantError, match=told):
+        load_recipe(recipe, overrides=settings)
+
+
+def test_a_recipe_with_a_head_can_do_without_names() -> None:
+    bare = {"loss": "teacher", "scale": None, "margin": None}
+    assert load_recipe("kolf-fixed-w8a8", overrides=bare).labelled() is False
+
+
 def test_a_mixture_in_a_stock_runtime_is_what_was_simulated(
     network: Network, photos: Calibration, tmp_path: Path
 ) -> None:
@@ -169,14 +211,85 @@ def test_class_vectors_are_looked_for_once(
     assert recipe.apply(network, photos, Target(training_set=people)).onnx == found.onnx
 
 
+def test_people_without_images_keep_a_drawn_class_vector(network: Network, photos: Calibration, world: Path) -> None:
+    people = load_training_set(f"folder:{world / 'people'}")
+    sparse = replace(people, labels=2 * people.labels, classes=2 * people.classes)
+    settings = QatSettings(loss="arcface", images=8, check_images=3)
+    given = lessons_for(network, settings, photos, Target(training_set=sparse))
+    heads = [
+        _task(given, Trainable(given.bench.simulation, {}, {}), begun=False).head.weight.detach() for _ in range(2)
+    ]
+    assert torch.equal(*heads)
+    lengths = heads[0].norm(dim=1)
+    expected = 0.01 * network.dim**0.5
+    torch.testing.assert_close(lengths[::2], torch.full((people.classes,), expected))
+    assert bool(((lengths[1::2] > expected / 3) & (lengths[1::2] < 3 * expected)).all())
+
+
+def test_the_iterations_of_a_run_look_for_class_vectors_once(
+    network: Network, photos: Calibration, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = load_training_set(f"folder:{world / 'people'}")
+    looks: list[Lessons] = []
+    monkeypatch.setattr(
+        "veriquant.quantization.lessons._centres", lambda *given: looks.append(given[0]) or _centres(*given)
+    )
+    settings = {**FEW, "loss": "arcface", "iterations": 3, "epochs": 1, "first_epochs": 1, "last_epochs": 1}
+    recipe = load_recipe("iterative-2bit", overrides=settings)
+    assert recipe.apply(network, photos, Target(training_set=people)).iteration == 3
+    assert len(looks) == 1
+
+
 def test_few_images_make_one_batch_and_too_few_are_told_in_one_line(
     network: Network, photos: Calibration, world: Path
 ) -> None:
     found = made("qat-w4a8", network, load_calibration(world / "photos", 6), epochs=1)
     assert any(note.startswith("only 5 images") for note in found.notes)
-    with pytest.raises(VeriQuantError, match="photos") as caught:
-        made("qat-w4a8", network, load_calibration(world / "photos", 1))
-    assert "\n" not in str(caught.value)
+    for few in (1, 2):
+        with pytest.raises(VeriQuantError, match=r"photos gives \d images?; at least 3 are needed") as caught:
+            made("qat-w4a8", network, load_calibration(world / "photos", few))
+        assert "\n" not in str(caught.value)
+
+
+def lessons(network: Network, photos: Calibration, **settings: object) -> Lessons:
+    return lessons_for(network, QatSettings(**settings), photos, Target())
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+def test_with_few_images_none_that_checks_is_trained_on(batch: int | None, world: Path, tmp_path: Path) -> None:
+    """A network of fixed batch size leaves out what does not fill its last batch, so that other images check."""
+    model = onnx.load(world / "tiny.onnx")
+    if batch is not None:
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+    onnx.save(model, tmp_path / "net.onnx")
+    network, few = load_network(tmp_path / "net.onnx"), load_calibration(world / "photos", 11)
+    found = lessons(network, few, equalise="none")
+    everything = np.arange(len(found.training_set))
+    trained = torch.cat([images for images, _ in found.batches.plain(everything)])
+    nearest = (found.bench.check[:, None] - trained[None]).abs().flatten(2).amax(2).amin(1)
+    assert float(nearest.min()) > 0
+    assert found.checked == f"{len(found.bench.check)} images that it never saw"
+
+
+def test_with_enough_images_each_has_its_place(network: Network, photos: Calibration) -> None:
+    found = lessons(network, photos, images=5, check_images=3)
+    pixels = torch.cat([torch.from_numpy(batch) for batch in input_batches(photos, network, 12, 4)])
+    assert torch.equal(found.bench.fit, pixels[:5])
+    assert torch.equal(found.bench.check, pixels[9:])
+    assert found.training_set.digest == samples_digest(photos.samples[:9])
+
+
+@pytest.mark.parametrize("recipe", ["qat-w4a8", "iterative-2bit"])
+def test_images_that_check_and_are_trained_on_are_counted(recipe: str, network: Network, world: Path) -> None:
+    people = load_training_set(f"folder:{world / 'people'}")
+    more = {"first_epochs": 1, "iterations": 1} if recipe == "iterative-2bit" else {}
+    settings = {**FEW, "loss": "arcface", "epochs": 1, **more}
+    found = load_recipe(recipe, overrides=settings).apply(
+        network, calibration_from(people, 16), Target(training_set=people)
+    )
+    told = " ".join(found.notes)
+    assert "over 4 images, 4 of which it was trained on" in told
+    assert "never saw" not in told
 
 
 @pytest.mark.parametrize("recipe", ["qat-w4a8", "iterative-2bit"])
@@ -190,6 +303,39 @@ def test_training_is_kept_for_these_very_images(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VERIQUANT_CACHE", str(world / "another-cache"))
         assert made(recipe, network, other, epochs=1, **more).onnx == found.onnx
+
+
+@pytest.mark.parametrize("recipe", ["qat-w4a8", "iterative-2bit"])
+def test_no_worker_outlives_a_training_that_fails(
+    recipe: str, network: Network, photos: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work: list[int] = []
+
+    def fails(*args: object) -> None:
+        at_work.append(len(active_children()))
+        raise RuntimeError("the disk is gone")
+
+    monkeypatch.setattr("veriquant.training.loop._Run._end_epoch", fails)
+    before = len(active_children())
+    with pytest.raises(RuntimeError, match="disk") as caught:
+        made(recipe, network, photos, epochs=1, workers=1)
+    assert at_work == [before + 1]
+    # The error is still at hand, and with its traceback all that the run had made.
+    assert caught.tb is not None
+    assert len(active_children()) == before
+
+
+def test_a_training_is_one_runs_at_a_time_and_a_finished_one_can_be_read_by_all(
+    network: Network, photos: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = made("qat-w4a8", network, photos, epochs=1)
+    (folder,) = (cache_folder().parent / "training").iterdir()
+    with locked(folder):
+        with pytest.raises(VeriQuantError, match=f"another run of this very training is at work in {folder}; wait"):
+            made("qat-w4a8", network, photos, epochs=1)
+        # Where nothing can be written nobody trains, and there is nothing to hold.
+        monkeypatch.setattr(os, "access", lambda *args, **more: False)
+        assert made("qat-w4a8", network, photos, epochs=1).onnx == found.onnx
 
 
 def test_it_stops_after_the_iteration_that_is_asked_for_and_keeps_those_before(

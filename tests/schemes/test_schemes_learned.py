@@ -10,8 +10,18 @@ import torch
 from torch import Tensor
 
 from veriquant.errors import VeriQuantError
-from veriquant.schemes import SCHEMES, AffineQuantizer, DorefaQuantizer, LearnedStepQuantizer, PactQuantizer, Quantizer
+from veriquant.schemes import (
+    SCHEMES,
+    AffineQuantizer,
+    DorefaQuantizer,
+    LearnedMidriseQuantizer,
+    LearnedStepQuantizer,
+    MidriseQuantizer,
+    PactQuantizer,
+    Quantizer,
+)
 from veriquant.schemes.levels import WIDTHS
+from veriquant.schemes.straight_through import along
 
 KINDS = ["one-sided", "symmetric", "two-sided"]
 
@@ -178,6 +188,40 @@ def test_half_precision_passes_both_ways() -> None:
         assert values.grad is not None
         assert values.grad.dtype == torch.bfloat16
         assert all(each.grad is not None and each.grad.dtype == torch.float32 for each in quantizer.parameters())
+
+
+# --- learned midrise steps -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [None, 4])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_gradients_of_a_midrise_step_are_finite_differences_with_the_rounding_held(
+    bits: int, channels: int | None
+) -> None:
+    values, given = draw(4, 5, 3, 3), draw(4, 5, 3, 3, seed=1)
+    middle = (2**bits - 1) / 2
+    start = torch.tensor([0.5, 0.8, 1.0, 1.4])[: channels or 1] / max(middle, 0.5)
+    fitted = MidriseQuantizer(start if channels else start[0], bits, axis=0 if channels else None)
+    quantizer = LearnedMidriseQuantizer(fitted)
+    found = gradients(quantizer(values.requires_grad_()), given, [values, quantizer.step])
+    step = along(quantizer.step.detach().double(), fitted.axis, 4)
+    position = values.detach().double() / step
+    levels = quantizer(values).detach().double() / step
+    inside = (position > -middle - 0.5) & (position < middle + 0.5)
+    assert 0 < int(inside.sum()) < inside.numel()
+
+    def computed(factor: float, moved: float) -> Tensor:
+        """Return the levels with the step times `factor`, remainders and clamped codes as they are now."""
+        unit = step * factor
+        free = unit * ((values.detach().double() + moved) / unit + levels - position)
+        return torch.where(inside, free, unit * levels) * given.double()
+
+    tiny = 1e-6
+    apart = (computed(1 + tiny, 0) - computed(1 - tiny, 0)) / (2 * tiny)
+    whole = apart.flatten(1).sum(1) if channels else apart.sum()
+    weights_a_step = values.numel() / quantizer.step.numel()
+    close(found[1], whole / quantizer.step.detach().double() / math.sqrt(weights_a_step * middle))
+    close(found[0], (computed(1, tiny) - computed(1, -tiny)) / (2 * tiny))
 
 
 # --- PACT ------------------------------------------------------------------------------------------------------------

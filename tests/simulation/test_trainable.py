@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hand_made import NETWORKS, cosines, fitted, in_onnxruntime, pixels
+from hand_made import NETWORKS, Sketch, cosines, fitted, in_onnxruntime, pixels
 
 from veriquant.deploy.pack import load_module, pack_planned, save_module
 from veriquant.deploy.pack.safetensors_pack import load_pack, save_pack
@@ -153,6 +153,39 @@ def test_a_state_dict_brings_all_that_was_learned_back() -> None:
             parameter.mul_(1.05)
     other.load_state_dict(one.state_dict())
     assert torch.equal(one(PIXELS), other(PIXELS))
+
+
+def layer_norm(seed: int = 0) -> bytes:
+    """conv-PReLU, GAP, a layer norm, Gemm."""
+    net = Sketch(seed)
+    net.prelu(net.conv("image", "c1", 3, 8), "p1", 8)
+    net.op("GlobalAveragePool", ["p1"], "gap")
+    net.op("Flatten", ["gap"], "flat")
+    scale, shift = (net.constant(f"ln_{name}", net.draw.uniform(0.5, 1.5, 8)) for name in ("scale", "shift"))
+    net.op("LayerNormalization", ["flat", scale, shift], "ln")
+    net.op("Gemm", ["ln", net.weight("embedding_w", 6, 8)], "embedding", transB=1)
+    return net.bytes()
+
+
+@pytest.mark.parametrize("content", [NETWORKS["residual_concat"](), layer_norm()])
+def test_all_of_it_moves_to_a_device_and_the_simulation_stays(content: bytes) -> None:
+    made = fitted(content, ranges="minmax")
+    before = made.simulation.embed(PIXELS)
+    network = learning(made, "W4A8").to("meta").train()
+    # A module that stayed behind would meet a tensor on another device, which PyTorch refuses.
+    assert network(PIXELS.to("meta")).shape == (len(PIXELS), 6)
+    assert {tensor.device.type for tensor in (*network.parameters(), *network.buffers())} == {"meta"}
+    np.testing.assert_array_equal(made.simulation.embed(PIXELS), before)
+
+
+def test_what_does_not_learn_is_kept_in_training_mode_and_is_no_part_of_the_state() -> None:
+    made = fitted(layer_norm(), ranges="minmax")
+    network = Trainable(made.simulation, {}, {}).train()
+    assert not any(module.training for module in network._others.modules())
+    # c1 and the Gemm have weights, c1 a bias: nothing else is kept, and nothing else learns.
+    names = ["weights.0", "weights.1", "biases.0"]
+    assert list(network.state_dict()) == names
+    assert [name for name, _ in network.named_parameters()] == names
 
 
 def _plan(made: Fitted, precision: str):

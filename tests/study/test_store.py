@@ -3,7 +3,8 @@ import pytest
 
 from veriquant.errors import VeriQuantError
 from veriquant.files import code_digest
-from veriquant.study.store import Store, locked
+from veriquant.locks import locked
+from veriquant.study.store import Store
 
 KEY = {"network": "abc", "settings": {"a": 1}}
 

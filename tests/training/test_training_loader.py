@@ -276,6 +276,35 @@ def test_a_killed_worker_is_told_of(faces: TrainingSet, monkeypatch: pytest.Monk
         list(batches.epoch(0))
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "was killed, most often for want of memory"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "was killed, most often for want"),
+        (ConnectionResetError(104, "Connection reset by peer"), "was killed, most often for want of memory"),
+        (FileNotFoundError(2, "No such file or directory"), "was killed, most often for want of memory"),
+        (EOFError(), "was killed, most often for want of memory"),
+        (RuntimeError("Too many open files. Communication\nis lost"), r"\(RuntimeError: Too many open files\. Commu"),
+        (RuntimeError("Pin memory thread exited unexpectedly"), "Pin memory thread exited unexpectedly.*workers: 0"),
+        (OSError(28, "No space left on device"), r"\(OSError: \[Errno 28\] No space left on device\); take fewer"),
+        (FileNotFoundError(2, "No such file or directory", "a.png"), "No such file or directory: 'a.png'"),
+    ],
+)
+def test_only_the_dead_are_told_of_as_killed(
+    faces: TrainingSet, error: Exception, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> Iterator[object]:
+        raise error
+        yield
+
+    monkeypatch.setattr("veriquant.training.loader._SIGNAL", 0.0)
+    batches = Batches(faces, SPEC, 4, seed=0, workers=1)
+    monkeypatch.setattr(batches, "_source", fails)
+    with pytest.raises(VeriQuantError, match=told) as caught:
+        list(batches.epoch(0))
+    assert "\n" not in str(caught.value)
+
+
 def test_ctrl_c_leaves_workers_at_work(faces: TrainingSet) -> None:
     """It reaches every process of the terminal; the parent, which finishes its step, still needs them."""
     batches = Batches(replace(faces, images=Deadly(faces.images, signal.SIGINT)), SPEC, 4, seed=0, workers=2)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import math
@@ -240,6 +241,22 @@ def test_a_finished_run_is_read_not_trained_again(tmp_path: Path) -> None:
     again, history = run(tmp_path, source=TinySource(before=failing(0)))
     assert_same_weights(task, again)
     assert np.array_equal(history.values, expected.values)
+
+
+def test_a_finished_run_may_lie_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    task, _ = run(tmp_path / "done")
+    with pytest.raises(RuntimeError):
+        run(tmp_path / "cut", source=TinySource(before=failing(15)))
+    # As on a file system that is mounted for reading, where even root writes nothing.
+    monkeypatch.setattr("tempfile.TemporaryFile", refuses)
+    monkeypatch.setattr("tempfile.mkstemp", refuses)
+    assert_same_weights(task, run(tmp_path / "done")[0])
+    for unfinished in ("cut", "new"):
+        with pytest.raises(VeriQuantError, match="cannot write into"):
+            run(tmp_path / unfinished, source=TinySource(before=failing(0)))
 
 
 def test_ctrl_c_finishes_the_step_and_keeps_it(tmp_path: Path) -> None:

@@ -199,9 +199,10 @@ def _refuse_nameless(recipe: Recipe) -> None:
 
     loss = _loss(recipe)
     if loss is not None:
+        heads = (f" --set {key}=null" for key in ("scale", "margin") if recipe.settings.get(key) is not None)
         raise VeriQuantError(
             f"recipe {recipe.name!r} with loss {loss!r} learns who is who: name a training set (--training-set "
-            "folder:DIR, with a folder for each person), or --set loss=teacher, which needs no names"
+            f"folder:DIR, with a folder for each person), or --set loss=teacher{''.join(heads)}, which needs no names"
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from veriquant.data.digest import samples_digest
 from veriquant.data.folder import list_images
+from veriquant.data.identity import file_identity
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.sample import Sample
 
@@ -79,10 +80,10 @@ def chosen(
     `sample` gives the image at a place of the two; it is asked for the chosen ones alone. Raises `VeriQuantError` where
     `exclude`, as in `load_calibration`, leaves nothing.
     """
-    taken = {identity(path) for path in exclude}
+    taken = {file_identity(path) for path in exclude}
     free = list(range(len(names)))
     if taken:
-        free = [place for place, path in enumerate(paths) if path is None or identity(path) not in taken]
+        free = [place for place, path in enumerate(paths) if path is None or file_identity(path) not in taken]
     if not free:
         raise VeriQuantError(
             f"all {len(names)} images in {source} are used by a benchmark; calibrate on a folder of other images"
@@ -98,12 +99,3 @@ def chosen(
         available=len(free),
         excluded=len(names) - len(free),
     )
-
-
-def identity(path: Path) -> tuple[int, int] | str:
-    """Return what is the same for all spellings of a path to one file; the path itself where there is no file."""
-    try:
-        state = os.stat(path)
-    except OSError:
-        return os.fspath(path)
-    return state.st_dev, state.st_ino

@@ -15,6 +15,7 @@ from veriquant.data.calibration import Calibration, chosen
 from veriquant.data.digest import samples_digest
 from veriquant.data.encoded_images import EncodedImages, FileImages, SampleImages
 from veriquant.data.folder import list_images, require_folder
+from veriquant.data.identity import Identity, sample_identity
 from veriquant.data.record_io import RecordPack, open_pack
 from veriquant.data.ufpr import IMAGES, is_left, list_file, read_list, subject
 from veriquant.errors import VeriQuantError
@@ -59,6 +60,25 @@ class TrainingSet:
     def where(self, index: int) -> str:
         """Return the file, or the record of a file, that holds image `index`."""
         return self.images.where(index)
+
+    def held(self, samples: Sequence[Sample]) -> int:
+        """Return how many of `samples` are images of this set: the same file, or the same record of a pack."""
+        asked = [sample_identity(sample) for sample in samples]
+        found = set(asked).intersection(self._identity(index) for index in range(len(self)))
+        return sum(identity in found for identity in asked)
+
+    def _identity(self, index: int) -> Identity:
+        if isinstance(self.images, FileImages):
+            return sample_identity(self.images.sample(index))
+        if isinstance(self.images, SampleImages):
+            return sample_identity(self.images.samples[index])
+        return self.image_name(index)
+
+    def image_name(self, index: int) -> str:
+        """Return what image `index` is called: of a file its name in the folder, of a record its place in the set."""
+        if isinstance(self.images, FileImages):
+            return self.images.sample(index).name
+        return f"{self.name}, image {index}"
 
     def mirrored(self, index: int) -> bool:
         """Return whether image `index` is to be mirrored left-right: the left eyes of a periocular set are."""
@@ -125,10 +145,7 @@ def calibration_from(training: TrainingSet, images: int, seed: int = 0, exclude:
     their places: wherever the data lie, the same are chosen.
     """
     files = training.images if isinstance(training.images, FileImages) else None
-    names = [
-        f"{training.name}, image {place}" if files is None else files.sample(place).name
-        for place in range(len(training))
-    ]
+    names = [training.image_name(place) for place in range(len(training))]
     paths = [None if files is None else files.sample(place).path for place in range(len(training))]
 
     def sample(place: int) -> Sample:

@@ -3,7 +3,8 @@
 Kolf et al., sections 3.3 and 4.5, with PACT activations; label-free, or with labels as the source.
 Weights of 8 bits are trained first (W₀). In each further iteration half of those weights that are wider than 2 bits,
 the least of them, get half the width; in the last all have 2 bits. With the source each iteration begins from W₀ again;
-by default it goes on from the one before, so that little is to be regained at a time and all training adds up.
+by default it goes on from the one before, so that little is to be regained at a time and all training adds up. With
+labels the head starts anew in each iteration, from the people's mean full-precision embeddings.
 
 The weights of a pretrained network have batch normalisation folded in, so that the range differs from channel to
 channel: their magnitudes are compared relative to the largest of their channel. By default their levels are learned
@@ -14,6 +15,7 @@ source's DoReFa levels each channel is brought to the same range, its levels mul
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -90,6 +92,15 @@ class IterativeSettings(TrainedSettings):
         return self
 
     @model_validator(mode="after")
+    def _has_levels_of_its_own(self) -> IterativeSettings:
+        if given := sorted(self.model_fields_set.intersection(("levels", "observe", "weight_scheme"))):
+            raise ValueError(
+                f"{' and '.join(given)}: iterations have learned levels of their own, which 'weights' chooses (steps "
+                "or dorefa); leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stops_in_time(self) -> IterativeSettings:
         if self.stop_after is not None and self.stop_after > self.iterations:
             raise ValueError(f"stop_after {self.stop_after}: there are {self.iterations} iterations")
@@ -118,7 +129,8 @@ def _run(network: Network, settings: IterativeSettings, calibration: Calibration
         "digests": [calibration.digest, lessons.training_set.digest],
         **settings.decisive(),
     }
-    stages = _iterate(lessons, student, settings, recipe)
+    with closing(lessons.batches):
+        stages = _iterate(lessons, student, settings, recipe)
     last = stages[-1].state
     plan = bench.plan(_precisions(student, settings)).model_copy(
         update={"note": {"trained": "iterative magnitude mask", "average_bits": round(last.average, 4)}}
@@ -127,7 +139,8 @@ def _run(network: Network, settings: IterativeSettings, calibration: Calibration
     parameters = sum(each.numel() for each in last.widths.values())
     bench.notes += [
         f"{_LEVELS[settings.weights]} per output channel; PACT activations of {settings.activation_bits} bits, "
-        f"{kinds}; trained by {lessons.told}; {len(stages)} iterations, {_BEGIN[settings.begin]}",
+        f"{kinds}; trained by {lessons.told}; {len(stages)} iterations, {_BEGIN[settings.begin]}; "
+        f"signal to quantization noise at the output over {lessons.checked}",
         *(f"iteration {each.state.iteration}: {_told(each, parameters)}" for each in stages),
         bench.agreement(content, plan),
     ]

@@ -7,8 +7,12 @@ where the head that trained the network had them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +26,7 @@ from veriquant.data.digest import samples_digest
 from veriquant.data.training_set import TrainingSet, from_calibration
 from veriquant.errors import VeriQuantError
 from veriquant.files import json_digest
+from veriquant.locks import locked
 from veriquant.networks.network import Network
 from veriquant.progress import track
 from veriquant.quantization.method import Target
@@ -35,6 +40,7 @@ from veriquant.training.distillation import Distillation, Units, difference, gro
 from veriquant.training.heads import Head, make_head
 from veriquant.training.loader import Batches
 from veriquant.training.loop import train
+from veriquant.training.start import seeded
 from veriquant.training.task import Recognition, Task
 
 #: Images of a person whose mean embedding a class vector begins as.
@@ -53,6 +59,8 @@ class Lessons:
     batches: Batches
     training_set: TrainingSet
     settings: TrainedSettings
+    known: int
+    """How many of the images that check the result it is trained on."""
     say: Callable[[str], None] | None = None
 
     @property
@@ -62,18 +70,33 @@ class Lessons:
         what = f"{self.settings.loss} on {self.training_set.classes} people" if labelled else "the embeddings' distance"
         return f"{what}, {len(self.training_set)} images"
 
+    @cached_property
+    def centres(self) -> Tensor:
+        """The mean full-precision embedding of each person, see `_centres`: the same for all iterations of a run."""
+        return _centres(self)
+
+    @property
+    def checked(self) -> str:
+        """What the result is checked on, in words."""
+        images = f"{len(self.bench.check)} images"
+        return f"{images}, {self.known} of which it was trained on" if self.known else f"{images} that it never saw"
+
 
 def lessons_for(network: Network, settings: TrainedSettings, calibration: Calibration, target: Target) -> Lessons:
-    """Return the network on the bench, and the batches that train it: the check images are not among them.
+    """Return the network on the bench, and the batches that train it.
 
-    Without labels these are the images of `calibration`; with labels `calibration` only sets ranges and checks.
+    Without labels these are the images of `calibration`, but for those that check; with labels `calibration` only sets
+    ranges and checks, and `Lessons.checked` says how many of the checked images are in the training set. Raises
+    `VeriQuantError` where there are too few images.
     """
     count = len(calibration.samples)
-    checks = min(settings.check_images, count // 4)
-    fit = min(settings.images, count - checks)
-    bench = on_the_bench(network, settings, _some(calibration, [*range(fit), *range(count - checks, count)]))
+    fit, checks = _split(calibration, settings)
+    places = [*range(fit), *range(count - checks, count)]
+    bench = on_the_bench(network, settings, _some(calibration, places), split=(fit, checks))
+    # A network of fixed batch size may leave some out: what checks is behind what it was really fitted on.
+    checking = places[len(bench.fit) : len(bench.fit) + len(bench.check)]
     if settings.loss == TEACHER:
-        trained = from_calibration(_some(calibration, range(count - checks)))
+        trained = from_calibration(_some(calibration, sorted({*range(count)}.difference(checking))))
     elif target.training_set is None:
         raise VeriQuantError(f"loss {settings.loss!r} needs to know whose images they are: name a training set")
     elif target.training_set.classes < 2:
@@ -83,8 +106,6 @@ def lessons_for(network: Network, settings: TrainedSettings, calibration: Calibr
         )
     else:
         trained = target.training_set
-    if len(trained) < 2:
-        raise VeriQuantError(f"{trained.source} gives {len(trained)} image to train on; name a folder with thousands")
     size = min(settings.batch_size, len(trained))
     if size < settings.batch_size:
         bench.notes.append(f"only {size} images to train on, a batch of them in place of {settings.batch_size}")
@@ -96,7 +117,24 @@ def lessons_for(network: Network, settings: TrainedSettings, calibration: Calibr
         workers=settings.workers,
         augmentation=PRESETS.get(settings.augmentation),
     )
-    return Lessons(bench, batches, trained, settings, target.say)
+    known = trained.held([calibration.samples[place] for place in checking])
+    return Lessons(bench, batches, trained, settings, known, target.say)
+
+
+def _split(calibration: Calibration, settings: TrainedSettings) -> tuple[int, int]:
+    """Return how many images set ranges and how many check, at most a quarter: most are to train.
+
+    Raises `VeriQuantError` where nothing would be left to train on.
+    """
+    count, least = len(calibration.samples), 3 if settings.loss == TEACHER else 2
+    if count < least:
+        trains = "two to train on, which set ranges too" if settings.loss == TEACHER else "one to set ranges"
+        raise VeriQuantError(
+            f"{calibration.source} gives {count} image{'s' * (count != 1)}; at least {least} are needed: {trains}, and "
+            "one to check the result that training never sees; name a folder with thousands"
+        )
+    checks = max(1, min(settings.check_images, count // 4))
+    return min(settings.images, count - checks), checks
 
 
 def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, epochs: int, bits: float) -> str:
@@ -108,13 +146,22 @@ def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, ep
     loop = settings.loop(epochs, bits)
     told = {**recipe, "loop": loop.decisive()}
     folder = cache_folder().parent / "training" / json_digest(told)
-    task = _task(lessons, student, begun=(folder / LAST).exists())
-    task.freeze_at = round(settings.observe * epochs * len(batches))
-    history = train(task, batches, loop, folder, recipe=told, say=lessons.say)
+    with _alone(folder):
+        task = _task(lessons, student, begun=(folder / LAST).exists())
+        task.freeze_at = round(settings.observe * epochs * len(batches))
+        history = train(task, batches, loop, folder, recipe=told, say=lessons.say)
     student.eval()
     figures = history.epochs[-1]
     what = "cosine" if settings.loss == TEACHER else "loss"
     return f"{epochs} epochs of {len(batches)} batches, {what} {figures[what]:.4f} in the last"
+
+
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    """Hold a training's folder, which all studies share; one that cannot be written can only be read from."""
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        return nullcontext()
+    advice = "wait for it and take what it has trained, or give this one another cache ($VERIQUANT_CACHE)"
+    return locked(folder, "another run of this very training", advice)
 
 
 def _task(lessons: Lessons, student: Trainable, *, begun: bool) -> _Taught | _Named:
@@ -127,10 +174,13 @@ def _task(lessons: Lessons, student: Trainable, *, begun: bool) -> _Taught | _Na
     if settings.loss == TEACHER:
         return _Taught(student, full, settings.distance, on_the_way=way, units=units, **rates)
     dim, classes = bench.network.dim, lessons.training_set.classes
-    head = make_head(settings.loss, dim, classes, scale=settings.scale, margin=settings.margin)
+    with seeded(settings.seed, "head"):
+        head = make_head(settings.loss, dim, classes, scale=settings.scale, margin=settings.margin)
     if not begun:
         with torch.no_grad():
-            head.weight.copy_(_centres(lessons, full))
+            # A class without images keeps its drawn vector: the gradient of a vector of zeros is beyond all bounds.
+            seen = lessons.centres.any(dim=1)
+            head.weight[seen] = lessons.centres[seen]
     units[head.weight] = torch.tensor(_CENTRE_STD)
     return _Named(student, head, full, on_the_way=way, units=units, **rates)
 
@@ -195,8 +245,12 @@ class _Named(_Freezing, Recognition):
         return grouped(self, self._levels_rate, self._units)
 
 
-def _centres(lessons: Lessons, full: Trainable) -> Tensor:
-    """Return each person's mean unit-length embedding in full precision, (classes, dim); zeros never happen."""
+def _centres(lessons: Lessons) -> Tensor:
+    """Return each person's mean full-precision embedding as a class vector, float32 (classes, dim).
+
+    All are of the length of a drawn one, but for classes without images, which a pack may have: zeros.
+    """
+    full = Trainable(lessons.bench.simulation, {}, {})
     labels = lessons.training_set.labels
     order = np.argsort(labels, kind="stable")
     place = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])

@@ -7,6 +7,8 @@ become is packed as every plan is, in its own bits.
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from veriquant.data.calibration import Calibration
 from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
@@ -36,7 +38,8 @@ def _run(network: Network, settings: QatSettings, calibration: Calibration | Non
     images = [calibration.digest, lessons.training_set.digest]
     recipe = {"network": network.digest, "method": "qat", "digests": images, **settings.decisive()}
     bits = bench.costs.average_bits(widths)
-    history = learn(lessons, student, recipe, epochs=settings.epochs, bits=bits)
+    with closing(lessons.batches):
+        history = learn(lessons, student, recipe, epochs=settings.epochs, bits=bits)
     student.settle(bench.fitted)
     plan = bench.plan(widths).model_copy(update={"note": {"trained": f"{settings.levels} levels, {history}"}})
     content = bench.file(plan)
@@ -44,7 +47,7 @@ def _run(network: Network, settings: QatSettings, calibration: Calibration | Non
     bench.notes += [
         f"trained by {lessons.told}: {history}",
         f"{before:.1f} dB signal to quantization noise at the output before training, {after:.1f} dB after, over "
-        f"{len(bench.check)} images that it never saw (noise {noise:.2e})",
+        f"{lessons.checked} (noise {noise:.2e})",
         f"relative BOPs {bench.costs.relative_bops(widths):.3f}, {bench.costs.average_bits(widths):.2f} bits a weight, "
         f"nominal {bench.costs.nominal_bytes(widths) / 1e6:.3f} MB, on disk {len(content) / 1e6:.3f} MB",
         bench.agreement(content, plan),

@@ -157,14 +157,19 @@ class Bench:
 
 
 def on_the_bench(
-    network: Network, settings: SimulatedSettings, calibration: Calibration, table: KernelTable | None = None
+    network: Network,
+    settings: SimulatedSettings,
+    calibration: Calibration,
+    table: KernelTable | None = None,
+    split: tuple[int, int] | None = None,
 ) -> Bench:
     """Prepare, simulate and fit a network, for `table` or the target's kernels.
 
-    Raises `VeriQuantError` where the network cannot be simulated, or images are missing.
+    `split`: of the images so many set ranges and so many behind them check; by default as many as the settings say, or
+    in that proportion. Raises `VeriQuantError` where the network cannot be simulated, or images are missing.
     """
     started = time.perf_counter()
-    fit, check = fit_and_check(calibration, network, settings.images, settings.check_images)
+    fit, check = fit_and_check(calibration, network, *(split or (settings.images, settings.check_images)))
     table = table or TARGETS.get(settings.target)
     prepared = prepare(network, fit, equalisation=settings.equalise, prelu="PRelu" not in table.fused)
     with working("building the simulated network"):

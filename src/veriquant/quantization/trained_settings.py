@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from veriquant.quantization.simulated import SimulatedSettings
-from veriquant.simulation.precision import Precision
+from veriquant.simulation.precision import FLOAT_BITS, Precision
 from veriquant.training.augment import PRESETS
 from veriquant.training.distillation import Distance
 from veriquant.training.schedule import Schedule
@@ -17,6 +17,8 @@ from veriquant.training.settings import LoopSettings
 TEACHER = "teacher"
 #: The width of weights that learning rates are given for.
 _BITS = 2.0
+#: The widest weights that AdaRound rounds (`Fitted.weight`): wider ones lose nothing that it could make up for.
+_ADAROUND_BITS = 8
 
 
 class TrainedSettings(SimulatedSettings):
@@ -68,6 +70,20 @@ class TrainedSettings(SimulatedSettings):
         PRESETS.get(value)
         return value
 
+    @model_validator(mode="after")
+    def _has_a_use(self) -> TrainedSettings:
+        """Refuse what would be recorded and change nothing."""
+        if self.loss == TEACHER and (self.scale is not None or self.margin is not None):
+            raise ValueError(
+                "scale and margin are those of a margin head, which loss 'teacher' has not: leave them out, or set "
+                "them to null where a recipe brings them"
+            )
+        if self.loss != TEACHER and "distance" in self.model_fields_set:
+            raise ValueError(f"distance is that of loss 'teacher': leave it out with loss {self.loss!r}")
+        if self.levels == "learned" and "observe" in self.model_fields_set:
+            raise ValueError("observe is for levels 'observed': learned levels are never frozen; leave it out")
+        return self
+
     def loop(self, epochs: int, bits: float) -> LoopSettings:
         """Return how the loop goes, for a run of so many epochs with weights of so many bits on average."""
         return LoopSettings(
@@ -90,4 +106,25 @@ class QatSettings(TrainedSettings):
     @field_validator("precision")
     @classmethod
     def _precision(cls, value: str) -> str:
-        return str(Precision.parse(value))
+        precision = Precision.parse(value)
+        if precision.weight_bits == FLOAT_BITS:
+            raise ValueError(
+                f"{precision} leaves weights in floating point, so that there is nothing to train: give them 1 to 16 "
+                "bits, such as W4A8 (activations alone are quantized by recipe fixed)"
+            )
+        return str(precision)
+
+    @model_validator(mode="after")
+    def _can_be_rounded(self) -> QatSettings:
+        if self.rounding != "adaround":
+            return self
+        if self.weight_scheme == "midrise":
+            raise ValueError(
+                "AdaRound has a level at zero to round to, which weight_scheme 'midrise' has not: leave rounding at "
+                "nearest, or take weight_scheme symmetric"
+            )
+        if (bits := Precision.parse(self.precision).weight_bits) > _ADAROUND_BITS:
+            raise ValueError(
+                f"AdaRound rounds weights of at most {_ADAROUND_BITS} bits, not of {bits}: leave rounding at nearest"
+            )
+        return self

@@ -11,11 +11,12 @@ from torch import Tensor
 def passed(gradient: Tensor, values: Tensor, scale: Tensor, zero_point: Tensor, low: float, high: float) -> Tensor:
     """Return `gradient` where low < values/scale + zero_point < high, else 0; float32.
 
-    `low` and `high` are codes; `scale` and `zero_point` broadcast against `values`. Where they are single numbers on
-    the CPU, the two ends are brought to the values instead, which leaves one pass over memory.
+    `low` and `high` are codes; `scale` and `zero_point` broadcast against `values`, and the zero point may lie between
+    two codes, as that of midrise levels does. Where they are single numbers on the CPU, the two ends are brought to the
+    values instead, which leaves one pass over memory.
     """
     if scale.ndim == 0 and scale.is_cpu:
-        step, zero = float(scale), int(zero_point)
+        step, zero = float(scale), float(zero_point)
         low, high = (low - zero) * step, (high - zero) * step
     else:
         values = torch.div(values, scale).add_(zero_point)

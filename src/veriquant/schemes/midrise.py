@@ -120,7 +120,7 @@ SCHEMES.add(
     "midrise",
     Scheme(
         "midrise",
-        "uniform levels with as many on either side of zero, none at it; for weights of 1 to 4 bits",
+        "uniform levels with as many on either side of zero, none at it; for weights of 1 to 8 bits, best with few",
         "Esser et al. 2020 (the learned step)",
         WIDTHS,
         lambda weight, bits, _rule: fit_midrise(weight, bits),

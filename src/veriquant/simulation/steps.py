@@ -7,11 +7,12 @@ comes before the change is computed once, several changes run stacked along the 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from veriquant.errors import VeriQuantError
 from veriquant.schemes.quantizer import Quantizer
@@ -146,6 +147,20 @@ class Steps:
                 sizes[i] = one.numel() * one.element_size()
                 batched[i] = one.ndim > 0 and two.shape[0] == 2 and one.shape[0] == 1 and one.shape[1:] == two.shape[1:]
         return sizes, batched
+
+    # ------------------------------------------------------------------------------------------------------ modules
+
+    def modules(self) -> dict[int, tuple[str, nn.Module]]:
+        """Return the steps that are modules, by number: the operation's name and the module."""
+        return {
+            i: (step.operation, step.call) for i, step in enumerate(self._steps) if isinstance(step.call, nn.Module)
+        }
+
+    def with_modules(self, modules: Mapping[int, nn.Module]) -> Steps:
+        """Return the same steps with other modules at some numbers; these steps stay as they are."""
+        other = copy(self)
+        other._steps = [replace(step, call=modules[i]) if i in modules else step for i, step in enumerate(self._steps)]
+        return other
 
     # ------------------------------------------------------------------------------------------------------ running
 

@@ -6,7 +6,8 @@ shift for every channel, is done by biases and by quantizers with a learned scal
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +22,10 @@ class Trainable(nn.Module):
     """The network of a simulation with parameters of its own: the simulation itself stays as it is.
 
     `weights`: a quantizer for each operation whose weight is quantized, `activations`: one for each tensor, both by
-    name; what is not named stays in floating point. Slopes of activation functions are kept as they are. `latent`:
-    what the quantizers of some operations are given in place of the weights themselves, where these are a function of
-    it or begin elsewhere. `biases`: of operations whose bias begins elsewhere.
+    name; what is not named stays in floating point. Slopes of activation functions, and all else that belongs to no
+    operation with weights, stay as they are: they move to a device with the rest, learn nothing and are in no state
+    dict. `latent`: what the quantizers of some operations are given in place of the weights themselves, where these are
+    a function of it or begin elsewhere. `biases`: of operations whose bias begins elsewhere.
     """
 
     def __init__(
@@ -52,6 +54,13 @@ class Trainable(nn.Module):
         for number, index in enumerate(self._constants):
             # Copies, so that they move to a device with the rest.
             self.register_buffer(f"constant_{number}", simulation.steps.constants[index].detach().clone(), False)
+        others = {
+            index: module
+            for index, (operation, module) in simulation.steps.modules().items()
+            if operation not in self._weighted
+        }
+        self._others = _Frozen(others.values())
+        self._steps = simulation.steps.with_modules(dict(zip(others, self._others, strict=True)))
         self.weight_quantizers = nn.ModuleList(weights.values())
         self.activation_quantizers = nn.ModuleList(activations.values())
 
@@ -71,7 +80,7 @@ class Trainable(nn.Module):
 
     def tapped(self, images: Tensor, tensors: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
         """Return the embeddings, and the named tensors on the way to them as their quantizers leave them."""
-        steps = self.simulation.steps
+        steps = self._steps
         places = [steps.names[tensor] for tensor in tensors]
         env = self._started(images)
         embeddings = steps.finish(steps.program(0), env, [self._change()], places)
@@ -90,8 +99,8 @@ class Trainable(nn.Module):
         """Return how large the parameters are, each unit of its parameter's shape or broadcast to it.
 
         Of a weight the root mean square of each output channel; of a bias the standard deviation of what the operation
-        gives in each channel for `images`, a few, in full precision; of levels see `Quantizer.units`. No unit is less
-        than a hundredth of the mean of its tensor's, so that dead channels have one.
+        gives in each channel for `images`, a few, in full precision. Neither is less than a hundredth of the mean of
+        its tensor's, so that dead channels have one. Of levels see `Quantizer.units`.
         """
         found: dict[nn.Parameter, Tensor] = {}
         for weight in self.weights:
@@ -124,13 +133,13 @@ class Trainable(nn.Module):
                 fitted.hold_activation(tensor, quantizer.settled())
 
     def _started(self, images: Tensor) -> Env:
-        env = self.simulation.steps.start(images)
+        env = self._steps.start(images)
         env.update((index, self.get_buffer(f"constant_{number}")) for number, index in enumerate(self._constants))
         return env
 
     def _given(self, images: Tensor) -> list[Tensor]:
         """Return what the operations with a bias give in full precision, before any activation function."""
-        steps = self.simulation.steps
+        steps = self._steps
         places = [steps.operations[name] for name in self._biased]
         env = self._started(images)
         steps.finish(steps.program(0), env, [Change()], places)
@@ -149,6 +158,25 @@ class Trainable(nn.Module):
                 if isinstance(quantizer, Quantizer)
             },
         )
+
+
+class _Frozen(nn.ModuleList):
+    """Copies of modules, in evaluation mode for good, whose parameters do not learn and are in no state dict.
+
+    They are copies so that they move to a device while the simulation, which others go on with, stays where it is.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        super().__init__(deepcopy(module).eval() for module in modules)
+        for module in self.modules():
+            values = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
+            for name, value in values.items():
+                delattr(module, name)
+                module.register_buffer(name, value.detach(), persistent=False)
+
+    def train(self, mode: bool = True) -> _Frozen:
+        """Stay in evaluation mode: a batch normalisation among them keeps its mean and variance."""
+        return super().train(False)
 
 
 def _not_tiny(sizes: Tensor) -> Tensor:

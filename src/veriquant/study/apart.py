@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from veriquant.benchmarks import Benchmark
-from veriquant.data.calibration import identity
 from veriquant.data.encoded_images import FileImages
+from veriquant.data.identity import file_identity
 from veriquant.data.training_set import TrainingSet
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.sample import Sample
@@ -26,8 +26,8 @@ def refuse_tested(key: str, training_set: TrainingSet, benchmark: Benchmark) -> 
     """Raise `VeriQuantError` where files of a training set, named under `key`, are compared by a benchmark."""
     if not isinstance(training_set.images, FileImages):
         return
-    tested = {identity(path) for path in files_tested([benchmark])}
-    common = [place for place in range(len(training_set)) if identity(Path(training_set.where(place))) in tested]
+    tested = {file_identity(path) for path in files_tested([benchmark])}
+    common = [place for place in range(len(training_set)) if file_identity(Path(training_set.where(place))) in tested]
     if common:
         raise VeriQuantError(
             f"key '{key}': {len(common)} images of {training_set.source} are compared by {benchmark.source}, such as "

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from veriquant.checks import explain
 from veriquant.errors import VeriQuantError
 from veriquant.files import write_json
+from veriquant.locks import locked
 from veriquant.recipes import Recipe
 from veriquant.results import Evaluation, StudyResult
 from veriquant.study.artefacts import make_artefact
@@ -24,7 +25,7 @@ from veriquant.study.embeddings import VariantEmbeddings, embeddings_of
 from veriquant.study.figures import Figures, choose_verdict_metric, figures_of
 from veriquant.study.inputs import Inputs, NetworkInputs, load_inputs
 from veriquant.study.outcome import Subject, Tested, study_result
-from veriquant.study.store import Store, locked
+from veriquant.study.store import Store
 from veriquant.study.timing import latency_in_turn, runtime_for
 from veriquant.study.units import Say, Units, to_stderr
 

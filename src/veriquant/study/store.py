@@ -11,9 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,33 +107,3 @@ class Store:
         name = json_digest({"layout": LAYOUT, **key})[:32]
         folder = self.folder / kind
         return folder / f"{name}.json", folder / f"{name}.{suffix}"
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process alone; a second study on it is told so. A kill releases it.
-
-    What a killed study was in the middle of writing is cleared away.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise VeriQuantError(f"cannot write into {folder}: {error.strerror or error}") from error
-    try:
-        try:
-            import fcntl
-        except ImportError:  # no such locks on this system: two studies at once then merely do the same work twice
-            pass
-        else:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise VeriQuantError(
-                    f"another study is at work in {folder}; wait for it, or give this one another folder (--out)"
-                ) from error
-            for left in folder.rglob(".*.tmp"):
-                left.unlink(missing_ok=True)
-        yield
-    finally:
-        os.close(handle)

@@ -26,10 +26,10 @@ from veriquant.errors import VeriQuantError
 from veriquant.files import file_digest, json_digest, write_bytes, write_json
 from veriquant.frontends.images import image_batches
 from veriquant.frontends.sample import Sample
+from veriquant.locks import locked
 from veriquant.networks import Network, load_network
 from veriquant.report import numbers
 from veriquant.study.best import BestEpoch
-from veriquant.study.store import locked
 from veriquant.study.units import Say
 from veriquant.study.validation import ModuleEmbedder, Validation
 from veriquant.training.checkpoint import LAST, plain

@@ -240,21 +240,28 @@ def _next(source: Iterator[Loaded | _Failure]) -> Loaded | _Failure | None:
     """Return what comes next from workers, None where one of them is dead."""
     try:
         return next(source)
-    except RuntimeError as error:
-        if _sent_home(error):
+    except (RuntimeError, OSError, EOFError) as error:
+        if str(error).startswith("Caught "):  # by which torch carries an exception of our code out of a worker
             raise
-    except (OSError, EOFError) as error:  # the pipe to the dead one broke
-        if _sent_home(error):
-            raise
-        # torch's RuntimeError follows, out of a signal handler: it had better come here than anywhere
-        with suppress(RuntimeError):
-            time.sleep(_SIGNAL)
+        if not _tells_of_death(error):
+            raise VeriQuantError(
+                f"images cannot be had from worker processes ({type(error).__name__}: {' '.join(str(error).split())}); "
+                "take fewer workers, or workers: 0 to load them in this process"
+            ) from error
+        if not isinstance(error, RuntimeError):
+            # torch's RuntimeError follows, out of a signal handler: it had better come here than anywhere
+            with suppress(RuntimeError):
+                time.sleep(_SIGNAL)
     return None
 
 
-def _sent_home(error: Exception) -> bool:
-    """Return whether torch carries an exception of our code out of a worker."""
-    return str(error).startswith("Caught ")
+def _tells_of_death(error: Exception) -> bool:
+    """Return whether it is of a dead worker: torch says so, or the pipe or the socket to it is broken."""
+    if isinstance(error, RuntimeError):
+        # "... exited unexpectedly" and "... is killed by signal"
+        return str(error).startswith("DataLoader worker (pid")
+    gone = isinstance(error, FileNotFoundError) and error.filename is None  # a socket, no file that anybody named
+    return gone or isinstance(error, ConnectionError | EOFError)
 
 
 def _as_it_is(loaded: Any) -> Any:

@@ -84,9 +84,9 @@ def train(
     one where the run goes on with another number of threads on the CPU: it is not refused, but noted in the history.
 
     With several devices Fabric starts this program once a device; gradients are averaged, losses in the history are
-    means over the processes. Raises `VeriQuantError` where `folder` cannot be written, before the first step, and where
-    the loss or a weight is no longer finite, leaving the last good state; Ctrl-C finishes the step, writes the state
-    and raises `KeyboardInterrupt`.
+    means over the processes. A finished run is read, and nothing is written. Raises `VeriQuantError` where a step is
+    left and `folder` cannot be written, and where the loss or a weight is no longer finite, leaving the last good
+    state; Ctrl-C finishes the step, writes the state and raises `KeyboardInterrupt`.
     """
     fabric = open_fabric(settings, task)
     source = _own_batches(batches, fabric)
@@ -96,10 +96,10 @@ def train(
         "processes": fabric.world_size,
         "training": settings.decisive(),
     }
-    if fabric.is_global_zero:
-        require_writable(folder)
     run = _Run(fabric, task, source, settings, Path(folder), plain(full_recipe), on_epoch)
     run.resume()
+    if fabric.is_global_zero and run.step < run.steps:  # what is finished may lie where nothing can be written
+        require_writable(folder)
     run.note_threads(say if fabric.is_global_zero else None)
     epochs = -(-run.steps // len(source))
     shown = display(run.step, run.steps, epochs, say, hidden=not fabric.is_global_zero)
