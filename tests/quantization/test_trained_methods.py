@@ -325,6 +325,22 @@ def test_no_worker_outlives_a_training_that_fails(
     assert len(active_children()) == before
 
 
+@pytest.mark.parametrize(
+    ("where", "other"),
+    [("veriquant.quantization.lessons.code_digest", lambda *rooms: "other"), ("torch.__version__", "0.0.1")],
+)
+def test_what_other_code_or_another_pytorch_trained_is_not_taken(
+    where: str, other: object, network: Network, photos: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = cache_folder().parent / "training"
+    made("qat-w4a8", network, photos, epochs=1)
+    made("qat-w4a8", network, photos, epochs=1)
+    assert len(list(kept.iterdir())) == 1
+    monkeypatch.setattr(where, other)
+    made("qat-w4a8", network, photos, epochs=1)
+    assert len(list(kept.iterdir())) == 2
+
+
 def test_a_training_is_one_runs_at_a_time_and_a_finished_one_can_be_read_by_all(
     network: Network, photos: Calibration, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from veriquant.data.calibration import Calibration
 from veriquant.data.digest import samples_digest
 from veriquant.data.training_set import TrainingSet, from_calibration
 from veriquant.errors import VeriQuantError
-from veriquant.files import json_digest
+from veriquant.files import code_digest, json_digest
 from veriquant.locks import locked
 from veriquant.networks.network import Network
 from veriquant.progress import track
@@ -43,6 +43,8 @@ from veriquant.training.loop import train
 from veriquant.training.start import seeded
 from veriquant.training.task import Recognition, Task
 
+#: What other code in these rooms trained is not what this would.
+_ROOMS = ("allocation", "frontends", "onnxgraph", "quantization", "recovery", "schemes", "simulation", "training")
 #: Images of a person whose mean embedding a class vector begins as.
 _IMAGES_A_CENTRE = 20
 #: Images that tell how large parameters are.
@@ -140,11 +142,12 @@ def _split(calibration: Calibration, settings: TrainedSettings) -> tuple[int, in
 def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, epochs: int, bits: float) -> str:
     """Train `student` in place, from where an earlier run of the same `recipe` was cut off; return how it went.
 
+    An earlier run is one of the same code and the same PyTorch: what others trained lies in folders of its own.
     `bits`: the average width of its weights.
     """
     settings, batches = lessons.settings, lessons.batches
     loop = settings.loop(epochs, bits)
-    told = {**recipe, "loop": loop.decisive()}
+    told = {**recipe, "loop": loop.decisive(), "code": code_digest(*_ROOMS), "torch": str(torch.__version__)}
     folder = cache_folder().parent / "training" / json_digest(told)
     with _alone(folder):
         task = _task(lessons, student, begun=(folder / LAST).exists())

@@ -139,7 +139,7 @@ def refuse_other_recipe(path: Path, old: Mapping[str, Any], new: Mapping[str, An
         if was is _ABSENT or wanted is _ABSENT or was != wanted:
             raise VeriQuantError(
                 f"{path}: this run was begun with another recipe: {key} was {_shown(was)}, now it is {_shown(wanted)}; "
-                "give the old value to go on, or name another folder to begin anew"
+                "give the old value to go on, or name another folder (or remove this one) to begin anew"
             )
 
 

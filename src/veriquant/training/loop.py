@@ -174,7 +174,8 @@ class _Run:
             self.fabric.strategy.precision.load_state_dict(state.scaler)
         except (RuntimeError, ValueError, KeyError) as error:
             raise VeriQuantError(
-                f"{path}: does not fit what is trained now ({' '.join(str(error).split())[:200]}); name another folder"
+                f"{path}: does not fit what is trained now ({' '.join(str(error).split())[:200]}); remove the folder "
+                "to train from the start, or name another folder"
             ) from error
         self.history.restore(state.columns, state.history.numpy(), state.epochs, state.threads)
         self.step = state.step
