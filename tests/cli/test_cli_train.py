@@ -148,15 +148,17 @@ def test_a_missing_file_is_named(cli: Cli, tmp_path: Path) -> None:
     assert "cannot read training" in refused(cli, tmp_path / "nothing.yaml", tmp_path / "out")
 
 
-def test_the_example_is_the_sources_training_but_for_the_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_is_the_sources_training_but_for_head_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VERIQUANT_REAL", "/real")
     config = load_training(EXAMPLE)
     assert config.network.family == "mobilefacenet"
-    assert (config.head.name, config.head.scale) == ("arcface", 64)
+    assert config.head.name == "arcface"
     assert "#   head: {name: arcface, scale: 64, margin: 1.0}" in EXAMPLE.read_text().splitlines()
-    assert (config.loop.lr, config.loop.epochs, config.batch_size) == (0.1, 20, 32)
-    rates = [config.loop.schedule.multiplier(epoch, 20, 1) for epoch in range(20)]
-    assert rates == pytest.approx([1.0] * 8 + [0.1] * 7 + [0.01] * 5)
+    loop = config.loop_settings()
+    assert (loop.optimizer, loop.lr, loop.momentum, loop.weight_decay) == ("sgd", 0.1, 0.9, 5e-4)
+    assert config.batch_size == 32
+    rates = [loop.schedule.multiplier(epoch, loop.epochs, 1) for epoch in range(loop.epochs)]
+    assert rates == pytest.approx([1.0] * 8 + [0.1] * 4 + [0.01] * 2)
     folds = [(protocol, fold) for protocol in ("closed_world", "open_world") for fold in (1, 2, 3)]
     assert [run.data for run in config.each()] == [f"ufpr:/real/periocular/cfp-eyes:{p}:{f}" for p, f in folds]
     for run in config.each():
