@@ -212,19 +212,24 @@ def test_a_reader_that_leaves_is_no_error():
 def test_interrupting_a_study_is_one_line_and_130(world, tmp_path):
     file = tmp_path / "s.yaml"
     file.write_text(study_text(world, "[int8-dynamic]", "").replace("rounds: 3", "rounds: 1000000"))
+    # where the tests run in the background of a script, Ctrl-C is ignored and their children inherit that
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     process = subprocess.Popen(
-        [*CONSOLE, "study", str(file), "--out", str(tmp_path / "out")],
+        [*CONSOLE[:-1], heard + CONSOLE[-1], "study", str(file), "--out", str(tmp_path / "out")],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("out/store/comparisons/*.json"))) < 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("out/store/comparisons/*.json"))) < 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "what is finished is kept" in err.splitlines()[-1]
