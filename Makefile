@@ -1,18 +1,22 @@
 # Two commands for a fresh machine (Python 3.11 or later, and Debian's packages where tests look at a page in a browser):
 #   make demo    installs, runs the main job on the embedded default, prints where the report is
 #   make test    installs, checks style and types, passes the tests
+# make test-long passes those that take minutes each: real networks, from VERIQUANT_REAL, on the whole of a benchmark.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 
-.PHONY: demo test install install-test browser lint clean
+.PHONY: demo test test-long install install-test browser lint clean
 
 demo: install
 	$(BIN)/veriquant demo
 
 test: install-test browser lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
+
+test-long: install-test
+	$(BIN)/python -m pytest -m long --durations 10
 
 lint:
 	$(BIN)/ruff check .

@@ -48,7 +48,7 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
 
 
 def test_two_processes_lose_what_one_does(tmp_path: Path) -> None:
-    """Each has half of every batch; AdaFace's norms and the drawn classes are those of the whole batch."""
+    """Each has half of every batch; batch norms, AdaFace's norms and the drawn classes are those of the whole batch."""
     process = started(tmp_path, 2)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
@@ -57,9 +57,9 @@ def test_two_processes_lose_what_one_does(tmp_path: Path) -> None:
         history = train(task, TinySource(), tiny_settings(), tmp_path / "one" / head, recipe={"data": "tiny"})
         state = read_state(tmp_path / head / LAST)
         assert state.recipe["processes"] == 2
-        assert state.history[:, 1].numpy() == pytest.approx(history.losses, abs=1e-5)
+        assert state.history[:, 1].numpy() == pytest.approx(history.losses, rel=1e-5)
         for name, value in task.state_dict().items():
-            assert torch.allclose(value, state.model[name], atol=1e-5), name
+            assert torch.allclose(value, state.model[name], rtol=1e-4, atol=1e-4), name
 
 
 def test_several_processes_need_batches_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

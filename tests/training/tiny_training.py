@@ -90,7 +90,8 @@ class Skipping(Recognition):
 def shared_task(head: str) -> Recognition:
     """Return what several processes train."""
     task = tiny_task(head, sample=0.5)
-    return task if head == "arcface" else Skipping(task.network, task.head)
+    network = nn.Sequential(nn.BatchNorm2d(3), task.network, nn.BatchNorm1d(8, momentum=None))
+    return Recognition(network, task.head) if head == "arcface" else Skipping(network, task.head)
 
 
 def program(folder: Path, devices: int, stop: int | None) -> None:

@@ -33,6 +33,7 @@ from veriquant.training.display import Show, display
 from veriquant.training.history import Figures, History
 from veriquant.training.interrupt import Interrupt
 from veriquant.training.settings import LoopSettings, make_optimizer
+from veriquant.training.shared_norm import whole_batch_norms
 from veriquant.training.task import Task
 
 if TYPE_CHECKING:
@@ -83,10 +84,11 @@ def train(
     epoch after which the run was cut off. `say` gets lines of progress where stderr is no terminal to show a bar, and
     one where the run goes on with another number of threads on the CPU: it is not refused, but noted in the history.
 
-    With several devices Fabric starts this program once a device; gradients are averaged, losses in the history are
-    means over the processes. A finished run is read, and nothing is written. Raises `VeriQuantError` where a step is
-    left and `folder` cannot be written, and where the loss or a weight is no longer finite, leaving the last good
-    state; Ctrl-C finishes the step, writes the state and raises `KeyboardInterrupt`.
+    With several devices Fabric starts this program once a device; gradients are averaged, batch normalisation is over
+    the whole batch, losses in the history are means over the processes. A finished run is read, and nothing is written.
+    Raises `VeriQuantError` where a step is left and `folder` cannot be written, and where the loss or a weight is no
+    longer finite, leaving the last good state; Ctrl-C finishes the step, writes the state and raises
+    `KeyboardInterrupt`.
     """
     fabric = open_fabric(settings, task)
     source = _own_batches(batches, fabric)
@@ -103,7 +105,7 @@ def train(
     run.note_threads(say if fabric.is_global_zero else None)
     epochs = -(-run.steps // len(source))
     shown = display(run.step, run.steps, epochs, say, hidden=not fabric.is_global_zero)
-    with Interrupt() as interrupt, shown as show:
+    with Interrupt() as interrupt, shown as show, whole_batch_norms(task):
         while run.step < run.steps:
             run.rest_of_epoch(interrupt, show)
     task.zero_grad()
