@@ -259,11 +259,12 @@ def test_a_set_knows_its_images_however_they_are_spelt(kind: str, tmp_path: Path
     learned = load_training_set(MAKERS[kind](tmp_path / kind))
     own = calibration_from(learned, 3).samples
     others = [Sample("of another container", content=own[0].read()), Sample("gone", tmp_path / "gone.jpg")]
-    assert learned.held([*own, *others]) == from_calibration(calibration_from(learned, 3)).held([*own, *others]) == 3
+    assert {learned.image_name(place) for place in learned.places([*own, *others])} == {sample.name for sample in own}
+    assert from_calibration(calibration_from(learned, 3)).places([*own, *others]) == [0, 1, 2]
     (tmp_path / "link").symlink_to(tmp_path / kind)
     linked = [replace(s, path=s.path and tmp_path / "link" / s.path.relative_to(tmp_path / kind)) for s in own]
-    assert learned.held(linked) == 3
-    assert learned.held(others) == 0
+    assert len(learned.places(linked)) == 3
+    assert learned.places(others) == []
 
 
 def test_images_that_are_tested_are_no_calibration_images(tmp_path: Path) -> None:

@@ -61,11 +61,10 @@ class TrainingSet:
         """Return the file, or the record of a file, that holds image `index`."""
         return self.images.where(index)
 
-    def held(self, samples: Sequence[Sample]) -> int:
-        """Return how many of `samples` are images of this set: the same file, or the same record of a pack."""
-        asked = [sample_identity(sample) for sample in samples]
-        found = set(asked).intersection(self._identity(index) for index in range(len(self)))
-        return sum(identity in found for identity in asked)
+    def places(self, samples: Sequence[Sample]) -> list[int]:
+        """Return which images of this set are among `samples`: the same file, or the same record of a pack."""
+        asked = {sample_identity(sample) for sample in samples}
+        return [index for index in range(len(self)) if self._identity(index) in asked]
 
     def _identity(self, index: int) -> Identity:
         if isinstance(self.images, FileImages):

@@ -119,7 +119,7 @@ def lessons_for(network: Network, settings: TrainedSettings, calibration: Calibr
         workers=settings.workers,
         augmentation=PRESETS.get(settings.augmentation),
     )
-    known = trained.held([calibration.samples[place] for place in checking])
+    known = len(trained.places([calibration.samples[place] for place in checking]))
     return Lessons(bench, batches, trained, settings, known, target.say)
 
 

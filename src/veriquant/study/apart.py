@@ -11,7 +11,6 @@ from pathlib import Path
 
 from veriquant.benchmarks import Benchmark
 from veriquant.data.encoded_images import FileImages
-from veriquant.data.identity import file_identity
 from veriquant.data.training_set import TrainingSet
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.sample import Sample
@@ -26,9 +25,7 @@ def refuse_tested(key: str, training_set: TrainingSet, benchmark: Benchmark) -> 
     """Raise `VeriQuantError` where files of a training set, named under `key`, are compared by a benchmark."""
     if not isinstance(training_set.images, FileImages):
         return
-    tested = {file_identity(path) for path in files_tested([benchmark])}
-    common = [place for place in range(len(training_set)) if file_identity(Path(training_set.where(place))) in tested]
-    if common:
+    if common := training_set.places([sample for sample in benchmark.samples if sample.path is not None]):
         raise VeriQuantError(
             f"key '{key}': {len(common)} images of {training_set.source} are compared by {benchmark.source}, such as "
             f"{training_set.where(common[0])}; train on other images, or leave that benchmark to networks that are not "
