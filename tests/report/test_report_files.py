@@ -60,7 +60,8 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
+        # A place where a long word may be broken is no space.
+        return " ".join(" ".join(self.words).replace("@ ", "@").split())
 
     @property
     def figures(self) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from veriquant.report import numbers
 from veriquant.report.blocks import Cell, Column, Section, Table, Text
+from veriquant.report.canvas import Look
+from veriquant.report.cited_chart import by_bits
 from veriquant.results import StudyResult, StudyTable, TableColumn, TableFigure, TableRow
 
 PRECISIONS = {"fp32": "FP32", "fixed": "Fixed", "mixed": "Mixed"}
@@ -15,10 +17,15 @@ DIFFERENT = (
 )
 
 
-def section(result: StudyResult) -> Section | None:
-    """Return all tables of a study, None where it has none."""
+def section(result: StudyResult, metric: str, look: Look) -> Section | None:
+    """Return all tables of a study, each with a chart of its column of `metric`; None where it has none."""
     sections = tuple(
-        Section(f"cited-{number}", table.citation, (drawn(table),)) for number, table in enumerate(result.tables, 1)
+        Section(
+            f"cited-{number}",
+            table.citation,
+            tuple(block for block in (by_bits(table, metric, look), drawn(table)) if block is not None),
+        )
+        for number, table in enumerate(result.tables, 1)
     )
     return Section("cited", "Beside the source", (Text(DIFFERENT, tone="warn"),), sections) if sections else None
 

@@ -68,7 +68,7 @@ def build(result: StudyResult) -> Document:
     look = Look(Palette(result.networks), SYNTHETIC if result.synthetic else "")
     colours = precisions.colours(v.allocation for n in result.networks for v in n.variants if v.allocation)
     sections = [_summary(result, metric, look.palette)]
-    if (beside := cited.section(result)) is not None:
+    if (beside := cited.section(result, metric, look)) is not None:
         sections.append(beside)
     for number, network in enumerate(result.networks, 1):
         sections.append(_network(network, f"network-{number}", metric, colours, look))
