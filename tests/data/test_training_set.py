@@ -61,6 +61,16 @@ def ufpr_set(root: Path) -> str:
     return f"ufpr:{root}:closed_world:1"
 
 
+def celeba_set(root: Path, listed: str = "", images: str = "img_align_celeba") -> str:
+    """Write the layout; without `listed` three people, one of them with one image."""
+    (root / images).mkdir(parents=True)
+    for number in range(1, 7):
+        (root / images / f"{number:06}.jpg").write_bytes(b"image %d" % number)
+    text = listed or "".join(f"{number:06}.jpg {person}\n" for number, person in enumerate((9, 10, 9, 10, 9, 2), 1))
+    (root / "identity_CelebA.txt").write_text(text)
+    return f"celeba:{root}"
+
+
 def images_set(root: Path) -> str:
     return "images:" + folder_set(root).partition(":")[2]
 
@@ -68,6 +78,7 @@ def images_set(root: Path) -> str:
 MAKERS: dict[str, Callable[[Path], str]] = {
     "folder": folder_set,
     "cfp": cfp_set,
+    "celeba": celeba_set,
     "rec": rec_set,
     "ufpr": ufpr_set,
     "images": images_set,
@@ -105,13 +116,48 @@ def test_nothing_there(kind: str, tmp_path: Path) -> None:
 
 def test_what_is_no_training_set(tmp_path: Path) -> None:
     with pytest.raises(
-        VeriQuantError, match=r"expected kind:path; there are: cfp:DIR, folder:DIR, .*ufpr:DIR:PROTOCOL"
+        VeriQuantError, match=r"expected kind:path; there are: celeba:DIR, cfp:DIR, folder:DIR, .*ufpr:DIR:PROTOCOL"
     ):
         load_training_set("gone")
     with pytest.raises(VeriQuantError, match=rf"for a folder of people folder:{tmp_path}\)"):
         load_training_set(str(tmp_path))
     with pytest.raises(VeriQuantError, match=r"unknown kind of training set 'foldr' \(did you mean 'folder'\?\)"):
         load_training_set(f"foldr:{tmp_path}")
+
+
+def test_people_are_who_the_list_of_celeba_says(tmp_path: Path) -> None:
+    found = load_training_set(celeba_set(tmp_path / "a"))
+    assert found.people is not None
+    assert [found.people[label] for label in found.labels] == ["9", "10", "9", "10", "9", "2"]
+    assert [found.image_name(place) for place in (0, 5)] == ["000001.jpg", "000006.jpg"]
+    parted = tmp_path / "b"
+    text = celeba_set(parted, images="Img/img_align_celeba")
+    (parted / "Anno").mkdir()
+    (parted / "identity_CelebA.txt").rename(parted / "Anno" / "identity_CelebA.txt")
+    assert load_training_set(text).labels.tolist() == found.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("listed", "told"),
+    [
+        ("000001.jpg 1\n000002.jpg\n", r"identity_CelebA.txt.*line 2.*'filename identity' with a number"),
+        ("000001.jpg one\n", r"line 1.*'filename identity' with a number for identity"),
+        ("000001.jpg 1\n000001.jpg 2\n", r"line 2.*each image once.*000001.jpg"),
+        ("000001.jpg 1\n000099.jpg 2\n", r"lists 1 images that are not in .*, such as 000099.jpg; unpack it whole"),
+        ("000001.jpg 1\n000002.jpg 1\n", "holds 2 images of 1 person; to learn who is who takes at least two"),
+    ],
+)
+def test_a_list_of_celeba_that_cannot_be(listed: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(VeriQuantError, match=told):
+        load_training_set(celeba_set(tmp_path, listed))
+
+
+@pytest.mark.parametrize(("gone", "told"), [("identity_CelebA.txt", "the list of who"), ("img_align_celeba", "folder")])
+def test_a_folder_that_is_not_celebas(gone: str, told: str, tmp_path: Path) -> None:
+    text = celeba_set(tmp_path)
+    (tmp_path / gone).rename(tmp_path / "elsewhere")
+    with pytest.raises(VeriQuantError, match=rf"training set celeba: .* has not .*{told}.*; looked for {gone}"):
+        load_training_set(text)
 
 
 def test_people_are_the_folders(tmp_path: Path) -> None:

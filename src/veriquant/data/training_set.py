@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from veriquant.data.calibration import Calibration, chosen
+from veriquant.data.celeba import identity_list, images_folder, read_identities
 from veriquant.data.digest import samples_digest
 from veriquant.data.encoded_images import EncodedImages, FileImages, SampleImages
 from veriquant.data.folder import list_images, require_folder
@@ -192,6 +193,16 @@ def _load_cfp(argument: str) -> TrainingSet:
     return _of_people(folder, f"cfp:{argument}", images, names, [name.partition("/")[0] for name in names])
 
 
+def _load_celeba(argument: str) -> TrainingSet:
+    """Read CelebA's images of those people whom its list names."""
+    folder = _folder(argument, "celeba")
+    listed = identity_list(folder)
+    identities = read_identities(listed)
+    images = images_folder(folder)
+    _require_listed(listed, identities, images)
+    return _of_people(folder, f"celeba:{argument}", images, list(identities), list(identities.values()))
+
+
 def _load_images(argument: str) -> TrainingSet:
     """Read every image below a folder, all of one class."""
     folder = _folder(argument, "images")
@@ -233,11 +244,7 @@ def _load_ufpr(argument: str) -> TrainingSet:
     listed = list_file(folder, protocol, fold, part)
     names = [eye.name for eye in read_list(listed)]
     crops = require_folder(folder / IMAGES, "training set ufpr")
-    missing = sorted(set(names) - set(list_images(crops)))
-    if missing:
-        raise VeriQuantError(
-            f"{listed} lists {len(missing)} images that are not in {crops}, such as {missing[0]}; unpack it whole"
-        )
+    _require_listed(listed, names, crops)
     return _of_people(
         folder,
         f"ufpr:{argument}",
@@ -288,6 +295,14 @@ def _of_people(
         note=_census(labels, len(people)) + left,
         mirror=mirror,
     )
+
+
+def _require_listed(listed: Path, names: Collection[str], folder: Path) -> None:
+    missing = sorted(set(names) - set(_images(folder)))
+    if missing:
+        raise VeriQuantError(
+            f"{listed} lists {len(missing)} images that are not in {folder}, such as {missing[0]}; unpack it whole"
+        )
 
 
 def _folder(argument: str, kind: str) -> Path:
@@ -362,6 +377,12 @@ for _kind in (
         summary="all images of CFP, from the front and in profile",
         layout="a folder with Data/Images/001/frontal/01.jpg",
         load=_load_cfp,
+    ),
+    TrainingKind(
+        name="celeba",
+        summary="CelebA, the people whom identity_CelebA.txt names",
+        layout="a folder with identity_CelebA.txt and img_align_celeba/000001.jpg",
+        load=_load_celeba,
     ),
     TrainingKind(
         name="rec",
