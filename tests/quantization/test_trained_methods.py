@@ -381,3 +381,11 @@ def test_a_training_tells_how_far_it_is(network: Network, photos: Calibration) -
     first, last = steps[-1].split(" of ")
     assert first == last
     assert "done" in lines[-1]
+
+
+def test_iterations_tell_which_they_are(network: Network, photos: Calibration) -> None:
+    lines: list[str] = []
+    settings = {**FEW, "iterations": 2, "epochs": 1, "first_epochs": 1}
+    load_recipe("iterative-2bit", overrides=settings).apply(network, photos, Target(say=lines.append))
+    told = [line.split(", epoch")[0] for line in lines if ", epoch" in line]
+    assert list(dict.fromkeys(told)) == ["iteration 1 of 2, 8.00 bits", "iteration 2 of 2, 2.00 bits"]

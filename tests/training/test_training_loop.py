@@ -501,6 +501,9 @@ def test_lines_tell_epoch_loss_and_time_left() -> None:
     assert said[0].endswith(" left")
     assert said[1].startswith("epoch 3 of 3, step 30 of 30: loss 2.5, ")
     assert said[1].endswith("done")
+    with display(0, 1, 1, said.append, part="iteration 2 of 12") as show:
+        show(1, 1, 2.5)
+    assert said[2].startswith("iteration 2 of 12, epoch 1 of 1, step 1 of 1: ")
 
 
 @pytest.mark.parametrize("hidden", [False, True])
@@ -508,7 +511,7 @@ def test_a_terminal_shows_a_bar_with_the_loss(hidden: bool, monkeypatch: pytest.
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=100)
     monkeypatch.setattr("veriquant.training.display.Console", lambda stderr: terminal)
-    with display(10, 30, 3, None, hidden=hidden) as show:
+    with display(10, 30, 3, None, part="iteration 4", hidden=hidden) as show:
         show(12, 2, 2.5)
-    told = all(part in screen.getvalue() for part in ("epoch 2 of 3", "12/30", "loss 2.5"))
+    told = all(part in screen.getvalue() for part in ("iteration 4, epoch 2 of 3", "12/30", "loss 2.5"))
     assert told is not hidden

@@ -172,7 +172,8 @@ def _iterate(
         _give_widths(student, state)
         lengths.append(settings.length(state.iteration))
         told = {**recipe, "lengths": list(lengths)}
-        how = learn(lessons, student, told, epochs=lengths[-1], bits=state.average)
+        part = f"iteration {state.iteration} of {settings.stop_after or settings.iterations}, {state.average:.2f} bits"
+        how = learn(lessons, student, told, epochs=lengths[-1], bits=state.average, part=part)
         stages.append(Stage(state, _measured(lessons.bench, student, settings), how))
         if not first:
             first = {name: value.clone() for name, value in student.state_dict().items()}

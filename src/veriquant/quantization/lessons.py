@@ -139,11 +139,13 @@ def _split(calibration: Calibration, settings: TrainedSettings) -> tuple[int, in
     return min(settings.images, count - checks), checks
 
 
-def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, epochs: int, bits: float) -> str:
+def learn(
+    lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, epochs: int, bits: float, part: str = ""
+) -> str:
     """Train `student` in place, from where an earlier run of the same `recipe` was cut off; return how it went.
 
     An earlier run is one of the same code and the same PyTorch: what others trained lies in folders of its own.
-    `bits`: the average width of its weights.
+    `bits`: the average width of its weights. `part`: as in `train`.
     """
     settings, batches = lessons.settings, lessons.batches
     loop = settings.loop(epochs, bits)
@@ -152,7 +154,7 @@ def learn(lessons: Lessons, student: Trainable, recipe: Mapping[str, Any], *, ep
     with _alone(folder):
         task = _task(lessons, student, begun=(folder / LAST).exists())
         task.freeze_at = round(settings.observe * epochs * len(batches))
-        history = train(task, batches, loop, folder, recipe=told, say=lessons.say)
+        history = train(task, batches, loop, folder, recipe=told, say=lessons.say, part=part)
     student.eval()
     figures = history.epochs[-1]
     what = "cosine" if settings.loss == TEACHER else "loss"
@@ -270,4 +272,4 @@ def _centres(lessons: Lessons) -> Tensor:
 
 def _some(calibration: Calibration, places: Iterable[int]) -> Calibration:
     samples = tuple(calibration.samples[place] for place in places)
-    return replace(calibration, samples=samples, digest=samples_digest(samples))
+    return replace(calibration, samples=samples, digest=samples_digest(samples), requested=len(samples))

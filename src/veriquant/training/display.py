@@ -19,24 +19,25 @@ _SMOOTH = 0.9
 
 @contextmanager
 def display(
-    done: int, steps: int, epochs: int, say: Callable[[str], None] | None, *, hidden: bool = False
+    done: int, steps: int, epochs: int, say: Callable[[str], None] | None, *, part: str = "", hidden: bool = False
 ) -> Iterator[Show]:
     """Show a run of `steps` steps, `done` of them already done, while the block runs.
 
-    `say` gets a line every half minute where stderr is no terminal; None: no lines. `hidden`: show nothing anywhere.
+    `part`: what the run is of something larger, such as 'iteration 2 of 12', shown in front. `say` gets a line every
+    half minute where stderr is no terminal; None: no lines. `hidden`: show nothing anywhere.
     """
     console = Console(stderr=True)
     if console.is_terminal and not hidden:
-        with _bar(console, done, steps, epochs) as show:
+        with _bar(console, done, steps, epochs, _before(part)) as show:
             yield show
     elif say is not None and not hidden:
-        yield _Lines(done, steps, epochs, say)
+        yield _Lines(done, steps, epochs, _before(part), say)
     else:
         yield lambda step, epoch, loss: None
 
 
 @contextmanager
-def _bar(console: Console, done: int, steps: int, epochs: int) -> Iterator[Show]:
+def _bar(console: Console, done: int, steps: int, epochs: int, before: str) -> Iterator[Show]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -47,13 +48,12 @@ def _bar(console: Console, done: int, steps: int, epochs: int) -> Iterator[Show]
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("training", total=steps, completed=done, loss="-")
+        task = progress.add_task(f"{before}training", total=steps, completed=done, loss="-")
         mean = _Smooth()
 
         def show(step: int, epoch: int, loss: float) -> None:
-            progress.update(
-                task, completed=step, description=f"epoch {epoch} of {epochs}", loss=f"{mean.with_next(loss):.4g}"
-            )
+            where = f"{before}epoch {epoch} of {epochs}"
+            progress.update(task, completed=step, description=where, loss=f"{mean.with_next(loss):.4g}")
 
         yield show
 
@@ -61,8 +61,8 @@ def _bar(console: Console, done: int, steps: int, epochs: int) -> Iterator[Show]
 class _Lines:
     """Says a line at the first steps, then every half minute, and at the end."""
 
-    def __init__(self, done: int, steps: int, epochs: int, say: Callable[[str], None]) -> None:
-        self._first, self._steps, self._epochs, self._say = done, steps, epochs, say
+    def __init__(self, done: int, steps: int, epochs: int, before: str, say: Callable[[str], None]) -> None:
+        self._first, self._steps, self._epochs, self._before, self._say = done, steps, epochs, before, say
         self._began = time.monotonic()
         self._next = self._began
         self._mean = _Smooth()
@@ -76,7 +76,7 @@ class _Lines:
         rate = (step - self._first) / max(now - self._began, 1e-9)
         left = f"{_span((self._steps - step) / rate)} left" if step < self._steps else "done"
         self._say(
-            f"epoch {epoch} of {self._epochs}, step {step} of {self._steps}: loss {mean:.4g}, "
+            f"{self._before}epoch {epoch} of {self._epochs}, step {step} of {self._steps}: loss {mean:.4g}, "
             f"{rate:.3g} steps/s, {left}"
         )
 
@@ -90,6 +90,10 @@ class _Smooth:
     def with_next(self, value: float) -> float:
         self._mean = value if self._mean is None else _SMOOTH * self._mean + (1 - _SMOOTH) * value
         return self._mean
+
+
+def _before(part: str) -> str:
+    return f"{part}, " if part else ""
 
 
 def _span(seconds: float) -> str:

@@ -75,6 +75,7 @@ def train(
     recipe: Mapping[str, Any],
     on_epoch: OnEpoch | None = None,
     say: Callable[[str], None] | None = None,
+    part: str = "",
 ) -> History:
     """Train `task` in place, from the start or from where the run in `folder` was cut off, and return its history.
 
@@ -83,6 +84,7 @@ def train(
     `folder` gets ``last.safetensors``, ``history.csv`` and ``history.json``. `on_epoch` may be called again for an
     epoch after which the run was cut off. `say` gets lines of progress where stderr is no terminal to show a bar, and
     one where the run goes on with another number of threads on the CPU: it is not refused, but noted in the history.
+    `part`: what this run is of something larger, put in front of what is shown.
 
     With several devices Fabric starts this program once a device; gradients are averaged, batch normalisation is over
     the whole batch, losses in the history are means over the processes. A finished run is read, and nothing is written.
@@ -104,7 +106,7 @@ def train(
         require_writable(folder)
     run.note_threads(say if fabric.is_global_zero else None)
     epochs = -(-run.steps // len(source))
-    shown = display(run.step, run.steps, epochs, say, hidden=not fabric.is_global_zero)
+    shown = display(run.step, run.steps, epochs, say, part=part, hidden=not fabric.is_global_zero)
     with Interrupt() as interrupt, shown as show, whole_batch_norms(task):
         while run.step < run.steps:
             run.rest_of_epoch(interrupt, show)
