@@ -290,8 +290,10 @@ class TableRow(Record):
 
     cited: bool
     """True: the paper's own row."""
+    whose: str
+    """'source', or what the study's network, or its folds together, are called: the rows of one network share it."""
     label: str
-    """Whose row it is: 'source', or the study's network and recipe."""
+    """What the table shows: `whose`, in rows of the study with the recipe behind it."""
     model: str
     precision: Literal["fp32", "fixed", "mixed"]
     average_bits: float | None

@@ -14,15 +14,14 @@ from veriquant.report.html import render_html
 from veriquant.report.palette import Palette
 from veriquant.results import StudyTable, TableColumn, TableFigure, TableRow
 
-AUC, EER = 0, 1
-
 
 def row(
     label: str, precision: str, bits: float, auc: float | None, eer: float | None, model: str = "Small"
 ) -> TableRow:
     return TableRow.model_validate(
         {
-            "cited": label == "source", "label": label, "model": model, "precision": precision, "average_bits": bits,
+            "cited": label == "source", "whose": label.partition(" · ")[0], "label": label,
+            "model": model, "precision": precision, "average_bits": bits,
             "figures": [TableFigure(value=value) for value in (auc, eer)],
         }
     )  # fmt: skip
@@ -32,7 +31,7 @@ def table(*rows: TableRow) -> StudyTable:
     own = [
         row("net · fp32", "fp32", 32, None, 0.10),
         row("net · fixed", "fixed", 4, None, 0.13),
-        row("net · m1", "mixed", 6, None, 0.09),
+        row("net · m · 1", "mixed", 6, None, 0.09),
         row("net · m2", "mixed", 2, None, 0.12),
     ]
     cited = [

@@ -18,9 +18,6 @@ _FAR = 0.5
 
 @dataclass(frozen=True)
 class _Point:
-    whose: str
-    """'source', or the study's network."""
-    model: str
     row: TableRow
     bits: float
     change: float
@@ -61,20 +58,17 @@ def by_bits(table: StudyTable, metric: str, look: Look) -> Chart | None:
 
 
 def _changes(rows: Sequence[TableRow], place: int) -> list[_Point]:
-    full = {
-        (_whose(row), row.model): row.figures[place].value for row in rows if row.precision == "fp32"
-    }  # each network's own
+    full = {_network(row): row.figures[place].value for row in rows if row.precision == "fp32"}
     found = []
     for row in rows:
-        key = (_whose(row), row.model)
-        value, reference = row.figures[place].value, full.get(key)
+        value, reference = row.figures[place].value, full.get(_network(row))
         if row.precision != "fp32" and row.average_bits is not None and value is not None and reference is not None:
-            found.append(_Point(*key, row, row.average_bits, 100 * (value - reference)))
+            found.append(_Point(row, row.average_bits, 100 * (value - reference)))
     return found
 
 
-def _whose(row: TableRow) -> str:
-    return row.label.rpartition(" · ")[0] or row.label
+def _network(row: TableRow) -> tuple[str, str]:
+    return row.whose, row.model
 
 
 def _apart(points: Sequence[_Point]) -> tuple[list[_Point], list[_Point]]:
@@ -90,7 +84,7 @@ def _told(far: Sequence[_Point]) -> list[str]:
     if not far:
         return []
     told = ", ".join(
-        f"{point.model} of the {point.whose} at {numbers.number(point.bits)} bits everywhere "
+        f"{point.row.model} of the {point.row.whose} at {numbers.number(point.bits)} bits everywhere "
         f"({numbers.number(point.change, signed=True)} points)"
         for point in far
     )
@@ -100,7 +94,7 @@ def _told(far: Sequence[_Point]) -> list[str]:
 def _traces(points: Sequence[_Point]) -> Iterable[Figure]:
     series: dict[tuple[str, str, str], list[_Point]] = {}
     for point in points:
-        series.setdefault((point.whose, point.model, point.row.precision), []).append(point)
+        series.setdefault((*_network(point.row), point.row.precision), []).append(point)
     looks: dict[tuple[str, str], str] = {}
     for (whose, model, precision), members in series.items():
         cited = members[0].row.cited
@@ -118,6 +112,6 @@ def _traces(points: Sequence[_Point]) -> Iterable[Figure]:
 
 def _hover(point: _Point) -> str:
     size = point.row.size_bytes if point.row.size_bytes is not None else point.row.cited_bytes
-    told = [f"<b>{plain(point.model)}</b>, {plain(point.row.label)}", f"{numbers.number(point.bits)} bits a weight"]
+    told = [f"<b>{plain(point.row.model)}</b>, {plain(point.row.label)}", f"{numbers.number(point.bits)} bits a weight"]
     told += [] if size is None else [f"{numbers.megabytes(round(size))} MB"]
     return "<br>".join([*told, f"{numbers.number(point.change, signed=True)} points"])

@@ -60,6 +60,7 @@ def _parameters(model: CitedModel) -> int:
 def _cited_row(row: CitedRow, parameters: int) -> TableRow:
     return TableRow(
         cited=True,
+        whose="source",
         label="source",
         model=row.model,
         precision=row.precision,
@@ -81,6 +82,7 @@ def _own_row(
     known = len(bits) == len(variants)
     return TableRow(
         cited=False,
+        whose=line.label,
         label=f"{line.label} · {variants[0].name}",
         model=line.model,
         precision=precision,
