@@ -160,6 +160,31 @@ def test_every_orientation_is_pillows_own(orientation: int, kind: str) -> None:
     assert stats.rotated == (orientation > 1)
 
 
+@pytest.mark.parametrize("orientation", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_images_stand_as_opencv_reads_them(orientation: int, kind: str) -> None:
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'veriquant[align]'")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    coarse = np.kron(pixels(shape=(2, 3, 3)), np.ones((8, 8, 1), np.uint8))
+    sample = encoded(Image.fromarray(coarse), kind, exif=exif, quality=95)
+    wanted = cv2.imdecode(np.frombuffer(sample.read(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    found = decode(sample)
+    assert found.shape == wanted.shape
+    assert np.abs(found.astype(int) - wanted).mean() < 6
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_only_exif_turns_an_image(kind: str) -> None:
+    xmp = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+    )
+    sample = encoded(Image.fromarray(pixels(shape=(8, 12, 3))), kind, xmp=xmp)
+    assert decode(sample, stats=(stats := FrontEndStats())).shape == (8, 12, 3)
+    assert stats.rotated == 0
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_metadata_over_good_pixels() -> None:
     sample = encoded(Image.fromarray(pixels()), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff garbage")

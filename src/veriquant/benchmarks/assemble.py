@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from scipy.sparse.csgraph import connected_components
 
 from veriquant.benchmarks.base import Benchmark
 from veriquant.data.digest import samples_digest
-from veriquant.data.folder import IMAGE_SUFFIXES, require_folder
+from veriquant.data.folder import require_folder
+from veriquant.data.listed_images import ListedImages, other_ending, same_letters
 from veriquant.data.pair import Pair
 from veriquant.errors import VeriQuantError
 from veriquant.files import json_digest
@@ -20,27 +21,21 @@ from veriquant.frontends.sample import Sample
 
 FOLDS = 10
 
-_SUFFIXES = (".jpg", ".png", ".jpeg", ".JPG", ".PNG", ".bmp", ".webp")
-
 
 def folder_of(argument: str, kind: str) -> Path:
     """Return the folder that the user named after the colon, or raise `VeriQuantError`."""
     return require_folder(Path(argument).expanduser(), f"benchmark {kind}")
 
 
-def find_image(root: Path, key: str) -> Path | None:
-    """Return the image that a protocol calls `key`, seen from `root`; the ending may be missing from the key."""
-    key = key.replace("\\", "/")
-    if Path(key).suffix.lower() in IMAGE_SUFFIXES:
-        path = root / key
-        return path if path.is_file() else None
-    return next((path for suffix in _SUFFIXES if (path := root / (key + suffix)).is_file()), None)
-
-
 def best_root(roots: Iterable[Path], keys: Sequence[str]) -> Path:
     """Return the folder that holds most of the images called `keys` (a sample of them); the first among equals."""
     some = keys[:: max(1, len(keys) // 50)]
-    return max(roots, key=lambda root: sum(find_image(root, key) is not None for key in some))
+
+    def hits(root: Path) -> int:
+        images = ListedImages(root)
+        return sum(images.find(key) is not None for key in some)
+
+    return max(roots, key=hits)
 
 
 def listed(pairs: Sequence[Pair]) -> list[str]:
@@ -55,7 +50,7 @@ def find_images(
 
     Raises `VeriQuantError` where some are missing, unless `allow_missing`, and where all are.
     """
-    found = {key: path for key in keys if (path := find_image(root, key)) is not None}
+    found = ListedImages(root).find_all(keys)
     missing = [key for key in keys if key not in found]
     if missing and (not allow_missing or not found):
         few = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
@@ -65,6 +60,12 @@ def find_images(
             f"check the folder{advice}"
         )
     return found, tuple(missing)
+
+
+def with_other_endings(protocol: str, found: Mapping[str, Path]) -> str:
+    """Return the sentence on a protocol, and how many of its images have another ending than the list gives."""
+    count = sum(other_ending(key, path) for key, path in found.items())
+    return f"{protocol} {count} of its images have another ending than the list gives." if count else protocol
 
 
 def require_both_kinds(genuine: npt.NDArray[np.bool_], list_file: Path) -> None:
@@ -108,7 +109,7 @@ def assemble(
     return finish(
         name=name,
         source=source,
-        protocol=protocol,
+        protocol=with_other_endings(protocol, found),
         samples=samples,
         left=left,
         right=right,
@@ -210,7 +211,7 @@ def _named_persons(
     numbers: dict[str, int] = {}
     persons = np.empty(count, dtype=np.int64)
     for key, sample in index.items():
-        persons[sample] = numbers.setdefault(person_of(key), len(numbers))
+        persons[sample] = numbers.setdefault(same_letters(person_of(key)), len(numbers))
     same = persons[left] == persons[right]
     doubt = ""
     if torn := int((genuine & ~same).sum()):

@@ -11,6 +11,7 @@ from veriquant.benchmarks.base import Benchmark
 from veriquant.benchmarks.kinds import BENCHMARKS, BenchmarkKind
 from veriquant.data.folder import list_images
 from veriquant.data.lfw_pairs import read_pairs
+from veriquant.data.listed_images import same_letters
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.sample import Sample
 
@@ -74,7 +75,7 @@ def _all_pairs(folder: Path, source: str) -> Benchmark:
 
 
 def _person(key: str) -> str:
-    return PurePosixPath(key.replace("\\", "/")).parent.as_posix()
+    return same_letters(PurePosixPath(key.replace("\\", "/")).parent.as_posix())
 
 
 def _name(folder: Path) -> str:

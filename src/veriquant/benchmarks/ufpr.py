@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from veriquant.benchmarks.assemble import find_images, finish, folder_of, require_both_kinds
+from veriquant.benchmarks.assemble import find_images, finish, folder_of, require_both_kinds, with_other_endings
 from veriquant.benchmarks.base import Benchmark, Sample
 from veriquant.benchmarks.kinds import BENCHMARKS, BenchmarkKind
 from veriquant.data.folder import require_folder
@@ -69,9 +69,10 @@ def load_ufpr(argument: str, allow_missing: bool = False) -> Benchmark:
     return finish(
         name=place.name,
         source=f"ufpr:{argument}",
-        protocol=(
+        protocol=with_other_endings(
             f"Eyes are compared one with one as test_pairs/fold{place.fold} lists them ({_WHO[place.protocol]}); every "
-            "test image is searched among all others, the other eye of its person counting; left eyes are mirrored."
+            "test image is searched among all others, the other eye of its person counting; left eyes are mirrored.",
+            {sample.name: sample.path for sample in samples if sample.path is not None},
         ),
         samples=samples,
         left=left[usable],
@@ -103,9 +104,10 @@ def load_ufpr_all(argument: str, allow_missing: bool = False) -> Benchmark:
     return finish(
         name=f"{place.name}, {what}, all pairs",
         source=f"ufpr-all:{argument}",
-        protocol=(
+        protocol=with_other_endings(
             f"Every {what} image of the fold is compared with every other ({who}), two eyes of one person being a "
-            "genuine comparison; left eyes are mirrored; there are no folds within it."
+            "genuine comparison; left eyes are mirrored; there are no folds within it.",
+            {sample.name: sample.path for sample in samples if sample.path is not None},
         ),
         samples=samples,
         left=nothing,

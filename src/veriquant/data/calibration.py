@@ -88,7 +88,7 @@ def chosen(
         raise VeriQuantError(
             f"all {len(names)} images in {source} are used by a benchmark; calibrate on a folder of other images"
         )
-    order = sorted(free, key=lambda place: hashlib.sha256(f"{seed}:{names[place]}".encode()).digest())
+    order = sorted(free, key=lambda place: hashlib.sha256(os.fsencode(f"{seed}:{names[place]}")).digest())
     samples = tuple(sample(place) for place in order[:images])
     return Calibration(
         source=source,

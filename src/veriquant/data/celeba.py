@@ -13,7 +13,8 @@ from veriquant.errors import VeriQuantError
 
 LIST = "identity_CelebA.txt"
 _LISTS = (LIST, f"Anno/{LIST}")
-_IMAGES = ("img_align_celeba", "Img/img_align_celeba", "img_celeba", "Img/img_celeba")
+_FOLDERS = ("img_align_celeba", "img_align_celeba_png", "img_celeba")
+_IMAGES = tuple(place for folder in _FOLDERS for place in (folder, f"Img/{folder}"))
 
 
 def identity_list(folder: Path) -> Path:

@@ -31,7 +31,7 @@ def samples_digest(samples: Sequence[Sample], *more: bytes) -> str:
     """
     total = hashlib.sha256()
     for sample, content in zip(samples, image_digests(samples), strict=True):
-        total.update(sample.name.encode() + (b"\0mirrored" if sample.mirrored else b"") + b"\0" + content)
+        total.update(os.fsencode(sample.name) + (b"\0mirrored" if sample.mirrored else b"") + b"\0" + content)
     for item in more:
         total.update(len(item).to_bytes(8, "big") + item)
     return total.hexdigest()

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from veriquant.errors import VeriQuantError
 
-#: Ends of file names that count as images, in lower case.
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+#: Ends of file names that count as images, in lower case: those of the formats that the front end decodes.
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif", ".jp2"}
+    | {".ppm", ".pgm", ".pbm", ".pnm"}
+)
 
 
 def require_folder(directory: Path, what: str) -> Path:

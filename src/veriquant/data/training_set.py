@@ -17,6 +17,7 @@ from veriquant.data.digest import samples_digest
 from veriquant.data.encoded_images import EncodedImages, FileImages, SampleImages
 from veriquant.data.folder import list_images, require_folder
 from veriquant.data.identity import Identity, sample_identity
+from veriquant.data.listed_images import ListedImages, same_letters
 from veriquant.data.record_io import RecordPack, open_pack
 from veriquant.data.ufpr import IMAGES, is_left, list_file, read_list, subject
 from veriquant.errors import VeriQuantError
@@ -199,8 +200,8 @@ def _load_celeba(argument: str) -> TrainingSet:
     listed = identity_list(folder)
     identities = read_identities(listed)
     images = images_folder(folder)
-    _require_listed(listed, identities, images)
-    return _of_people(folder, f"celeba:{argument}", images, list(identities), list(identities.values()))
+    names = _listed_names(listed, list(identities), images)
+    return _of_people(folder, f"celeba:{argument}", images, names, list(identities.values()))
 
 
 def _load_images(argument: str) -> TrainingSet:
@@ -244,12 +245,11 @@ def _load_ufpr(argument: str) -> TrainingSet:
     listed = list_file(folder, protocol, fold, part)
     names = [eye.name for eye in read_list(listed)]
     crops = require_folder(folder / IMAGES, "training set ufpr")
-    _require_listed(listed, names, crops)
     return _of_people(
         folder,
         f"ufpr:{argument}",
         crops,
-        names,
+        _listed_names(listed, names, crops),
         [subject(name) for name in names],
         name=f"{_name(folder)} {protocol} fold {fold} {part}",
         mirror=np.array([is_left(name) for name in names]),
@@ -278,6 +278,7 @@ def _of_people(
     mirror: npt.NDArray[np.bool_] | None = None,
 ) -> TrainingSet:
     """Return the set of the files `names` below `root`, with the person of each; classes are in the order of names."""
+    persons = [same_letters(person) for person in persons]  # two folders of one person, copied from two systems
     people = tuple(sorted(set(persons)))
     numbers = {person: number for number, person in enumerate(people)}
     labels = np.fromiter((numbers[person] for person in persons), dtype=np.int64, count=len(persons))
@@ -297,12 +298,16 @@ def _of_people(
     )
 
 
-def _require_listed(listed: Path, names: Collection[str], folder: Path) -> None:
-    missing = sorted(set(names) - set(_images(folder)))
+def _listed_names(listed: Path, names: Sequence[str], folder: Path) -> list[str]:
+    """Return the paths of listed images relative to `folder`, as they are spelt there; none may be missing."""
+    with working(f"listing {folder}"):
+        found = ListedImages(folder).find_all(names)
+    missing = sorted(set(names) - set(found))
     if missing:
         raise VeriQuantError(
             f"{listed} lists {len(missing)} images that are not in {folder}, such as {missing[0]}; unpack it whole"
         )
+    return [found[name].relative_to(folder).as_posix() for name in names]
 
 
 def _folder(argument: str, kind: str) -> Path:

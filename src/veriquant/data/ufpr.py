@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from veriquant.data.folder import IMAGE_SUFFIXES, require_folder
+from veriquant.data.listed_images import same_letters, without_ending
 from veriquant.data.text import columns, read_lines, shown, wrong
 from veriquant.errors import VeriQuantError
 
@@ -139,7 +141,7 @@ def read_pairs(folder: Path, protocol: str, fold: int) -> FoldPairs:
     """
     listed = list_file(folder, protocol, fold, "test")
     eyes = tuple(read_list(listed))
-    index = {eye.name.encode(): number for number, eye in enumerate(eyes)}
+    index = _Numbers(eyes)
     people: dict[str, int] = {}
     person = np.array([people.setdefault(subject(eye.name), len(people)) for eye in eyes], dtype=np.int64)
     parts = [_read_pair_file(path, index, person, listed.name) for path in pair_files(folder, protocol, fold)]
@@ -148,7 +150,28 @@ def read_pairs(folder: Path, protocol: str, fold: int) -> FoldPairs:
     return FoldPairs(eyes, probe[kept], reference[kept], genuine[kept] != 0, int((~kept).sum()))
 
 
-def _read_pair_file(path: Path, index: dict[bytes, int], person: Ints, listed: str) -> tuple[Ints, Ints, Ints]:
+class _Numbers(dict[bytes, int]):
+    """The number of each listed image by the bytes of its name, also of one spelt differently (`same_letters`)."""
+
+    def __init__(self, eyes: Sequence[Eye]) -> None:
+        super().__init__((eye.name.encode(), number) for number, eye in enumerate(eyes))
+        self._alike = {_alike(eye.name): number for number, eye in enumerate(eyes)}
+
+    def knows(self, name: str) -> bool:
+        """Return whether an image of this name is listed."""
+        return name.encode() in self or _alike(name) in self._alike
+
+    def __missing__(self, name: bytes) -> int:
+        return self._alike[_alike(name.decode("utf-8", "replace"))]
+
+
+def _alike(name: str) -> str:
+    """Return what is equal for two spellings of one image's name: letters in one form, the ending in lower case."""
+    stem = without_ending(name)
+    return same_letters(stem) + name[len(stem) :].lower()
+
+
+def _read_pair_file(path: Path, index: _Numbers, person: Ints, listed: str) -> tuple[Ints, Ints, Ints]:
     """Return probe, reference and label of each line, int64 (m,); the images as `index` numbers them."""
     probes, references, labels = array("q"), array("q"), array("q")
     known = {b"0": 0, b"1": 1}
@@ -180,11 +203,11 @@ def _read_pair_file(path: Path, index: dict[bytes, int], person: Ints, listed: s
     return probe_of, reference_of, label_of
 
 
-def _complain(path: Path, number: int, line: str, index: dict[bytes, int], listed: str) -> NoReturn:
+def _complain(path: Path, number: int, line: str, index: _Numbers, listed: str) -> NoReturn:
     parts = line.split()
     if len(parts) != 3 or parts[2] not in ("0", "1"):
         wrong(path, number, "'probe reference 0|1'", shown(line.rstrip("\r\n")))
-    stranger = next((name for name in parts[:2] if name.encode() not in index), line)
+    stranger = next((name for name in parts[:2] if not index.knows(name)), line)
     wrong(path, number, f"an image that {listed} lists", shown(stranger))
 
 

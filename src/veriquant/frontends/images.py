@@ -3,7 +3,9 @@
 What is done to an image, in this order:
 
 1. it is decoded; the first frame of several is taken;
-2. the EXIF orientation is applied, so that a photograph stands upright as every viewer shows it;
+2. the EXIF orientation is applied, so that a photograph stands upright as every viewer shows it, and as the field's
+   readers that build on OpenCV (``imread``, ``imdecode``; InsightFace's evaluation and RecordIO packs) give it.
+   TIFF's own tag counts; orientations in XMP or in old PNG text do not, as OpenCV knows neither;
 3. greyscale, palette, CMYK and 16-bit images become 8-bit RGB; an alpha channel is ignored;
 4. where the size differs from the specification's, the image is stretched to it, bilinear with antialiasing;
 5. where the sample says so (`Sample.mirrored`), left and right are exchanged;
@@ -20,6 +22,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -127,9 +130,8 @@ def decode(sample: Sample, size: tuple[int, int] | None = None, stats: FrontEndS
     counts = FrontEndStats() if stats is None else stats
     try:
         image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
-        if image.format != "JPEG" or "exif" in image.info:
-            image, turned = _upright(image)
-            counts.rotated += turned
+        image, turned = _upright(image)
+        counts.rotated += turned
         if image.mode != "RGB":
             image = _rgb(image)
             counts.converted += 1
@@ -241,17 +243,24 @@ def _empty(count: int, spec: InputSpec) -> Batch:
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
-    stored = _orientation(image)
-    image.load()  # Pillow turns TIFF images itself while loading, and then forgets their orientation
-    turn = _TURNS.get(_orientation(image))
-    return image if turn is None else image.transpose(turn), stored in _TURNS
+    tiff = image.format == "TIFF"
+    stored = _orientation(image.getexif()) if tiff else 1
+    image.load()  # a PNG's metadata may stand behind its pixels
+    if tiff:  # Pillow has turned it while loading, and has forgotten its orientation
+        return image, stored in _TURNS
+    if not (content := image.info.get("exif")):
+        return image, False
+    exif = Image.Exif()
+    with suppress(Exception):  # damaged metadata over good pixels: every viewer shows them as they are stored
+        exif.load(content)
+    turn = _TURNS.get(_orientation(exif))
+    return (image, False) if turn is None else (image.transpose(turn), True)
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged metadata over good pixels: every viewer shows them as they are stored
-        return 1
+def _orientation(exif: Image.Exif) -> int:
+    with suppress(Exception):
+        return int(exif.get(_ORIENTATION, 1))
+    return 1
 
 
 def _rgb(image: Image.Image) -> Image.Image:
