@@ -13,11 +13,11 @@ from veriquant.data.training_set import from_calibration
 from veriquant.deploy.runtimes import open_embedder
 from veriquant.deploy.sessions import embeddings_of
 from veriquant.errors import VeriQuantError
+from veriquant.metrics.directions import mean_cosine
 from veriquant.networks.input_stamp import read_stamp
 from veriquant.onnxgraph.graph import Graph
 from veriquant.onnxgraph.rewrites import fold_batchnorm
 from veriquant.quantization import METHODS, Target
-from veriquant.quantization.int8 import mean_cosine
 from veriquant.quantization.qdq import Kernels, insert_qdq
 from veriquant.recipes import load_recipe, shipped_recipes
 

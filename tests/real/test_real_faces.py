@@ -14,10 +14,10 @@ from veriquant.deploy import measure_latency, open_embedder
 from veriquant.evaluation import embed, evaluate, protocol_of
 from veriquant.frontends.sample import Sample
 from veriquant.metrics import Options, verify
+from veriquant.metrics.directions import mean_cosine
 from veriquant.networks import Network, load_network
 from veriquant.onnxgraph.graph import Array
 from veriquant.quantization import Quantized, Target
-from veriquant.quantization.int8 import mean_cosine
 from veriquant.recipes import load_recipe
 
 pytestmark = pytest.mark.real

@@ -30,6 +30,7 @@ from veriquant.allocation.responses import BLOCK, Candidates, Embeddings, Respon
 from veriquant.checks import explain
 from veriquant.errors import VeriQuantError
 from veriquant.files import atomic_path, code_digest, json_digest, write_json
+from veriquant.metrics.directions import has_direction
 from veriquant.progress import bar
 from veriquant.results import Record
 from veriquant.simulation.fitted import Fitted
@@ -91,11 +92,23 @@ def order(entry: Entry) -> float:
 
 
 def noise_ratios(reference: Embeddings, embeddings: Embeddings) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return each image's ‖F − Q(F)‖² / ‖F‖², (n,) float64, at least 1e-14."""
-    full = reference.astype(np.float64)
-    noise = np.square(full - embeddings).sum(axis=1)
-    signal = np.square(full).sum(axis=1)
-    return np.asarray(np.maximum(noise / np.maximum(signal, np.finfo(np.float64).tiny), _LEAST_NOISE))
+    """Return each image's ‖F − Q(F)‖² / ‖F‖², (m,) float64, from 1e-14 on.
+
+    Images whose F has no direction have no signal and are left out; where Q(F) holds NaN or infinity nothing is left of
+    it, and the ratio is 4, that of −F: the furthest that an embedding as long as F can lie. Raises `VeriQuantError`
+    where no image has a signal.
+    """
+    known = has_direction(reference)
+    if not known.any():
+        raise VeriQuantError(
+            f"the network's embeddings of all {len(reference)} images are zero, NaN or infinite, so there is no signal "
+            "to measure noise against; name other calibration images"
+        )
+    full, found = reference[known].astype(np.float64), embeddings[known].astype(np.float64)
+    there = np.isfinite(found).all(axis=1, keepdims=True)
+    noise = np.square(full - np.where(there, found, -full)).sum(axis=1)
+    signal = np.maximum(np.square(full).sum(axis=1), np.finfo(np.float64).tiny)
+    return np.asarray(np.maximum(noise / signal, _LEAST_NOISE))
 
 
 def sqnr_db(ratios: np.ndarray[Any, np.dtype[np.float64]]) -> float:

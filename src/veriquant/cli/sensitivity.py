@@ -62,6 +62,7 @@ def sensitivity(
     from veriquant.networks import load_network
     from veriquant.quantization.mixed_settings import MixedSettings
     from veriquant.quantization.simulated import on_the_bench
+    from veriquant.quantization.usable import usable
     from veriquant.recipes import Recipe
     from veriquant.study.inputs import calibration_set
 
@@ -80,6 +81,9 @@ def sensitivity(
     assert isinstance(settings, MixedSettings)
     samples = calibration_set(calibration, images + 1, seed)
     say(f"calibration: {samples.note}")
+    samples, left_out = usable(samples, loaded)
+    for note in left_out:
+        say(f"note: {note}")
     bench = on_the_bench(loaded, settings, samples, settings.table())
     found = measure(bench.fitted, bench.fit, cache=cache_folder(), recovery=bench.recovery)
     _print(found, bench)

@@ -30,12 +30,21 @@ class Calibration:
     """How many images the folder holds, less those excluded."""
     excluded: int = 0
     """How many images of the folder were left out because a benchmark uses them."""
+    unusable: int = 0
+    """How many of those chosen were left out because the network gives no direction for them."""
+
+    @property
+    def without(self) -> str:
+        """The images that were left out after the choice, as errors and notes tell of them; empty for none."""
+        return f", without {self.unusable} that the network gives no direction for" if self.unusable else ""
 
     @property
     def note(self) -> str:
         """One sentence on how the images were chosen, for the record."""
-        short = f" ({self.requested} were asked for)" if len(self.samples) < self.requested else ""
+        found = len(self.samples) + self.unusable
+        short = f" ({self.requested} were asked for)" if found < self.requested else ""
         without = f", the {self.excluded} images of benchmarks left out" if self.excluded else ""
+        without += self.without
         return f"{len(self.samples)} of {self.available} images of {self.source}{without}, seed {self.seed}{short}"
 
 

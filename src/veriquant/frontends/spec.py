@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Positive = Annotated[float, Field(gt=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+#: A side in pixels. No biometric network takes more; a million of them would be a batch of terabytes.
+Side = Annotated[int, Field(gt=0, le=4096)]
 
 
 class InputSpec(BaseModel):
@@ -18,9 +21,9 @@ class InputSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] = (112, 112)
+    size: tuple[Side, Side] = (112, 112)
     color: Literal["RGB", "BGR"] = "RGB"
-    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    mean: tuple[Finite, Finite, Finite] = (127.5, 127.5, 127.5)
     std: tuple[Positive, Positive, Positive] = (127.5, 127.5, 127.5)
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     origin: str = ""

@@ -27,6 +27,7 @@ from veriquant.deploy.latency import measure_latency
 from veriquant.deploy.runtimes import open_embedder
 from veriquant.deploy.sessions import embeddings_of
 from veriquant.errors import VeriQuantError
+from veriquant.metrics.directions import likeness, mean_cosine
 from veriquant.networks.network import Network
 from veriquant.onnxgraph.graph import WEIGHTED, Array, Graph, operation
 from veriquant.progress import working
@@ -118,6 +119,8 @@ class _Built:
     kept: tuple[str, ...]
     stored: frozenset[str]
     """The nodes that compute in float with weights stored in 8 bits."""
+    remark: str
+    """What must be known beside the cosine."""
 
 
 def _run(network: Network, settings: Int8Settings, calibration: Calibration | None, target: Target) -> Quantized:
@@ -247,13 +250,8 @@ def _build(work: _Work, kernels: Kernels, kept: Sequence[str]) -> _Built:
         embedder = open_embedder(content, work.network.spec, runtime=work.target.runtime, threads=work.target.threads)
         size = embedder.max_batch or 16
         embeddings = np.concatenate([embedder(work.check[i : i + size]) for i in range(0, len(work.check), size)])
-    return _Built(content, kernels, mean_cosine(work.reference, embeddings), tuple(kept), frozenset(stored))
-
-
-def mean_cosine(reference: Array, embeddings: Array) -> float:
-    """Return the mean over rows of the cosine between two sets of embeddings."""
-    lengths = np.linalg.norm(reference, axis=1) * np.linalg.norm(embeddings, axis=1)
-    return float(((reference * embeddings).sum(axis=1) / lengths).mean())
+    found = likeness(work.reference, embeddings)
+    return _Built(content, kernels, found.mean or 0.0, tuple(kept), frozenset(stored), found.remark)
 
 
 def _errors(work: _Work) -> dict[str, float]:
@@ -311,7 +309,7 @@ def _ordinal(number: int) -> str:
 
 def _fidelity_note(work: _Work, built: _Built) -> str:
     kept = f"{len(built.kept)} operations in floating point" if built.kept else "every layer in integers"
-    note = f"mean cosine to full precision {built.cosine:.4f} over {len(work.check)} images, {kept}"
+    note = f"mean cosine to full precision {built.cosine:.4f} over {len(work.check)} images{built.remark}, {kept}"
     if work.target.runtime == "onnxruntime":
         few = work.check[:_PROBE_IMAGES]
         plain = mean_cosine(work.reference[: len(few)], embeddings_of(built.content, few, optimised=False))

@@ -132,8 +132,8 @@ def _split(calibration: Calibration, settings: TrainedSettings) -> tuple[int, in
     if count < least:
         trains = "two to train on, which set ranges too" if settings.loss == TEACHER else "one to set ranges"
         raise VeriQuantError(
-            f"{calibration.source} gives {count} image{'s' * (count != 1)}; at least {least} are needed: {trains}, and "
-            "one to check the result that training never sees; name a folder with thousands"
+            f"{calibration.source} gives {count} image{'s' * (count != 1)}{calibration.without}; at least {least} are "
+            f"needed: {trains}, and one to check the result that training never sees; name a folder with thousands"
         )
     checks = max(1, min(settings.check_images, count // 4))
     return min(settings.images, count - checks), checks
@@ -265,7 +265,8 @@ def _centres(lessons: Lessons) -> Tensor:
     source = lessons.batches.plain(chosen)
     with torch.inference_mode():
         for images, people in track(source, "class centres", total=-(-len(chosen) // lessons.batches.batch_size)):
-            sums.index_add_(0, people, F.normalize(full(images)))
+            # an embedding without a direction adds nothing to its person's
+            sums.index_add_(0, people, F.normalize(full(images)).nan_to_num(0.0))
     centres: Tensor = F.normalize(sums) * (_CENTRE_STD * dim**0.5)
     return centres
 

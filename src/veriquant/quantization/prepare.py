@@ -60,8 +60,8 @@ def fit_and_check(calibration: Calibration, network: Network, fit: int, check: i
     images = np.concatenate(list(input_batches(calibration, network, fit + check, 8)))
     if len(images) < 2:
         raise VeriQuantError(
-            f"{calibration.source} gives {len(images)} calibration image; at least 2 are needed: one to set ranges, "
-            "one to check the result"
+            f"{calibration.source} gives {len(images)} calibration image{calibration.without}; at least 2 are "
+            "needed: one to set ranges, one to check the result"
         )
     fitted = min(fit, max(1, min(len(images) - 1, round(len(images) * fit / (fit + check)))))
     return images[:fitted], images[fitted:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Collection, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from veriquant.deploy.pack.float_islands import hold_in_float
+from veriquant.errors import VeriQuantError
 from veriquant.onnxgraph.graph import Graph
 from veriquant.quantization.ranges import Range
 from veriquant.quantization.saturation import paired_scales
@@ -105,10 +107,23 @@ def quantizable_operations() -> list[str]:
 
 @contextmanager
 def quiet_tool() -> Iterator[None]:
-    """Silence the tool's advice on the root logger: what a user must know stands in the notes."""
+    """Silence the tool's advice on the root logger, and numpy's: what a user must know stands in the notes.
+
+    What the tool fails on, it tells by whatever exception its code met; here it is one line.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            yield
+    except VeriQuantError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise VeriQuantError(
+            f"ONNX Runtime's quantization tool cannot quantize this network ({type(error).__name__}: {reason}); take "
+            "recipe int8, mixed or fixed, or other calibration images where a range is to blame"
+        ) from error
     finally:
         logging.disable(before)

@@ -12,24 +12,25 @@ import numpy.typing as npt
 
 from veriquant.deploy.sessions import watch
 from veriquant.onnxgraph.graph import Graph
-from veriquant.schemes.histogram import BINS, Histogram
+from veriquant.schemes.histogram import BINS, Histogram, extremes
 
 Range = tuple[float, float]
 
 
 def collect_histograms(graph: Graph, tensors: Sequence[str], inputs: npt.NDArray[np.float32]) -> dict[str, Histogram]:
     """Return the histogram of each tensor over all calibration images."""
-    extremes: dict[str, Range] = {}
+    spans: dict[str, Range] = {}
     for values in watch(graph, tensors, inputs):
         for name, value in values.items():
-            low, high = extremes.get(name, (np.inf, -np.inf))
-            extremes[name] = min(low, float(value.min())), max(high, float(value.max()))
+            low, high = extremes(value, name)
+            before = spans.get(name, (low, high))
+            spans[name] = min(low, before[0]), max(high, before[1])
     counts = {name: np.zeros(BINS, dtype=np.int64) for name in tensors}
     for values in watch(graph, tensors, inputs):
         for name, value in values.items():
-            low, high = extremes[name]
+            low, high = spans[name]
             if high > low:
                 scaled = (value.ravel() - np.float32(low)) * np.float32(BINS / (high - low))
                 bins = np.minimum(scaled.astype(np.int32), BINS - 1)
                 counts[name] += np.bincount(np.maximum(bins, 0), minlength=BINS)
-    return {name: Histogram(*extremes[name], counts[name]) for name in tensors}
+    return {name: Histogram(*spans[name], counts[name]) for name in tensors}

@@ -9,7 +9,7 @@ import numpy as np
 from veriquant.deploy.sessions import embeddings_of
 from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
-from veriquant.onnxgraph.graph import Graph
+from veriquant.onnxgraph.graph import Array, Graph
 from veriquant.onnxgraph.inspection import inspect_onnx
 from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants, merge_clips, rewrite_prelu
 from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
@@ -50,12 +50,27 @@ def check_equal(network: Network, graph: Graph) -> None:
     inputs = ((pixels - 127.5) / 127.5).astype(np.float32) if max(network.spec.std) > 1 else pixels
     before = embeddings_of(network.onnx, inputs)
     after = embeddings_of(graph.to_bytes(), inputs)
-    distance = np.linalg.norm(before - after, axis=1) / np.linalg.norm(before, axis=1)
-    if not (distance <= _TOLERANCE).all():
+    distance = _distance(before, after)
+    if not distance <= _TOLERANCE:
         raise VeriQuantError(
-            f"{network.source}: rewriting changed the embeddings by {distance.max():.1e} of their length, more than "
+            f"{network.source}: rewriting changed the embeddings by {distance:.1e} of their length, more than "
             f"{_TOLERANCE:.0e}; quantize it with int8-static, which does not rewrite, and please report this network"
         )
+
+
+def _distance(before: Array, after: Array) -> float:
+    """Return the greatest difference between embeddings, (n, d) each, relative to their length.
+
+    An embedding of zeros has no length: its difference is relative to the longest of the others. Where one holds NaN or
+    infinity, so must the rewritten one; else the difference is infinite.
+    """
+    finite = np.isfinite(before).all(axis=1)
+    if not np.array_equal(finite, np.isfinite(after).all(axis=1)):
+        return np.inf
+    wide = before[finite].astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1)
+    lengths = np.where(lengths > 0, lengths, lengths.max(initial=0.0) or 1.0)
+    return float((np.linalg.norm(wide - after[finite], axis=1) / lengths).max(initial=0.0))
 
 
 def _untouched(network: Network, settings: Any, calibration: Any, target: Target) -> Quantized:

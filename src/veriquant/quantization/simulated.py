@@ -20,6 +20,7 @@ from veriquant.data.calibration import Calibration
 from veriquant.deploy.pack import pack_planned, save_module
 from veriquant.deploy.runtimes import open_embedder
 from veriquant.errors import VeriQuantError
+from veriquant.metrics.directions import likeness
 from veriquant.networks.input_stamp import stamped
 from veriquant.networks.network import Network
 from veriquant.progress import working
@@ -143,12 +144,12 @@ class Bench:
         pixels = self.check.contiguous().numpy()
         found = np.concatenate([embedder(pixels[i : i + size]) for i in range(0, len(pixels), size)])
         simulated = self.simulation.embed(self.check, self.fitted.planned(plan))
-        cosines = (found * simulated).sum(axis=1)
-        cosines /= np.linalg.norm(found, axis=1) * np.linalg.norm(simulated, axis=1)
+        alike = likeness(simulated, found)
+        cosines = "none" if alike.mean is None else f"{alike.mean:.6f} (least {alike.least:.6f})"
         sqnr = sqnr_db(noise_ratios(self.reference, found))
         return (
             f"the file in ONNX Runtime: {sqnr:.2f} dB signal to quantization noise; cosine to the simulation "
-            f"{cosines.mean():.6f} (least {cosines.min():.6f}) over {len(pixels)} images"
+            f"{cosines} over {alike.images} images{alike.remark}"
         )
 
     def layers(self, plan: Plan, noise: Mapping[str, float] | None = None) -> list[Layer]:

@@ -17,6 +17,7 @@ from veriquant.networks.input_stamp import stamped
 from veriquant.networks.network import Network
 from veriquant.quantization import METHODS, Quantized, Target
 from veriquant.quantization.method import Settings
+from veriquant.quantization.usable import usable
 
 if TYPE_CHECKING:
     from veriquant.data.calibration import Calibration
@@ -65,8 +66,11 @@ class Recipe(BaseModel):
                 f"recipe {self.name!r} needs calibration images: name a folder of any unlabelled images "
                 "(--calibration DIR)"
             )
+        left_out: list[str] = []
+        if self.calibration_images() and calibration is not None:
+            calibration, left_out = usable(calibration, network)
         made = METHODS.get(self.method).run(network, settings, calibration, target or Target())
-        return replace(made, onnx=stamped(made.onnx, network.spec))
+        return replace(made, onnx=stamped(made.onnx, network.spec), notes=[*left_out, *made.notes])
 
 
 def shipped_recipes() -> dict[str, Recipe]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from veriquant.errors import VeriQuantError
 from veriquant.progress import track
-from veriquant.schemes.histogram import BINS, Histogram
+from veriquant.schemes.histogram import BINS, Histogram, extremes
 from veriquant.simulation.pool import one_thread_each
 from veriquant.simulation.simulation import BATCH, Simulation
 from veriquant.simulation.steps import Change, check_finite
@@ -30,19 +30,18 @@ def observe(simulation: Simulation, images: Tensor) -> dict[str, Histogram]:
     check_finite(images, "calibration images")
     tensors = {tensor for group in simulation.groups.values() for tensor in group.activations}
     lock = Lock()
-    extremes = {name: (float("inf"), float("-inf")) for name in tensors}
+    spans = {name: (float("inf"), float("-inf")) for name in tensors}
 
     def widen(name: str, values: Tensor) -> None:
-        found = flat(values)
-        low, high = float(found.min()), float(found.max())
+        low, high = extremes(flat(values), name)
         with lock:
-            extremes[name] = min(low, extremes[name][0]), max(high, extremes[name][1])
+            spans[name] = min(low, spans[name][0]), max(high, spans[name][1])
 
     watch(simulation, images, tensors, widen, "ranges of the activations, 1 of 2")
     counts = {name: np.zeros(BINS, dtype=np.int64) for name in tensors}
 
     def count(name: str, values: Tensor) -> None:
-        low, high = extremes[name]
+        low, high = spans[name]
         if high > low:
             # Quicker by far than PyTorch's histc; the last bin takes the greatest value too.
             places = ((flat(values) - np.float32(low)) * np.float32(BINS / (high - low))).astype(np.int32)
@@ -51,7 +50,7 @@ def observe(simulation: Simulation, images: Tensor) -> dict[str, Histogram]:
                 counts[name] += found
 
     watch(simulation, images, tensors, count, "ranges of the activations, 2 of 2")
-    return {name: Histogram(*extremes[name], counts[name]) for name in tensors}
+    return {name: Histogram(*spans[name], counts[name]) for name in tensors}
 
 
 def flat(values: Tensor) -> npt.NDArray[np.float32]:
