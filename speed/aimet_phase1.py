@@ -7,10 +7,13 @@ VeriQuant: ``aimet_phase1.py NETWORK.onnx SAMPLES.npy THREADS OUT.json``. Writes
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as the package does, which this interpreter need not have
 
 import numpy as np
 import onnx

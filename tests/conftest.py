@@ -10,6 +10,11 @@ import pytest
 from PIL import Image
 from small_world import known_people, lfw_folder, photos, tiny_network
 
+import veriquant  # noqa: F401 - before any test imports a runtime: it declines their telemetry
+
+# Selenium's manager reports which browsers are asked for, and downloads what it does not find.
+os.environ |= {"SE_AVOID_STATS": "true", "SE_OFFLINE": "true"}
+
 Draw = Callable[..., bytes]
 
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from veriquant.telemetry import decline
+
 if TYPE_CHECKING:
     from veriquant.benchmarks import Benchmark, load_benchmark
     from veriquant.deploy.embedder import Embedder
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from veriquant.recipes import Recipe, load_recipe
     from veriquant.report import write_report
     from veriquant.study import run_study
+
+decline()
 
 __version__ = "0.1.0"
 

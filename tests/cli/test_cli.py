@@ -9,24 +9,13 @@ import time
 
 import pytest
 from small_world import DIM, study_text
+from verb_cases import VERBS
 
 from veriquant.networks import load_network
 from veriquant.recipes import load_recipe, shipped_recipes
 from veriquant.results import Evaluation
 
 CONSOLE = [sys.executable, "-c", "from veriquant.cli.main import main; main()"]
-VERBS = [
-    "study",
-    "evaluate",
-    "quantize",
-    "sensitivity",
-    "train",
-    "inspect",
-    "networks",
-    "recipes",
-    "benchmarks",
-    "demo",
-]
 
 
 @pytest.mark.parametrize("verb", VERBS)

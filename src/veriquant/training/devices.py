@@ -29,20 +29,28 @@ def open_fabric(settings: LoopSettings, task: Task) -> Fabric:
     """
     require_fabric()
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    from veriquant.training.one_machine import one_machine_strategy, starts_its_own_processes
 
     # It tells of every process and precision at the level of information.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    lone = settings.devices == 1
-    strategy = "auto" if lone or not task.skips_parameters else "ddp_find_unused_parameters_true"
+    skips = settings.devices != 1 and task.skips_parameters
+
+    def fabric_with(strategy: str | DDPStrategy) -> Fabric:
+        return Fabric(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            precision=settings.precision,
+            strategy=strategy,
+        )
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # 16 bit on the CPU, which is refused below
-            fabric = Fabric(
-                accelerator=settings.accelerator,
-                devices=settings.devices,
-                precision=settings.precision,
-                strategy=strategy,
-            )
+            fabric = fabric_with("ddp_find_unused_parameters_true" if skips else "auto")
+            if isinstance(fabric.strategy, DDPStrategy) and starts_its_own_processes():
+                fabric = fabric_with(one_machine_strategy(find_unused_parameters=skips))
     except (ValueError, RuntimeError) as error:
         raise VeriQuantError(
             f"cannot train with accelerator {settings.accelerator!r}, devices {settings.devices!r}, precision "
