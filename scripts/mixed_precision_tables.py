@@ -25,12 +25,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from veriquant.allocation import CostBudget, Walk, kendall_tau, measure, pose, walk
+from veriquant.allocation import CostBudget, GreedyPath, build_problem, greedy, kendall_tau, measure
 from veriquant.allocation.search import SEARCHES
 from veriquant.allocation.sensitivity import SensitivityList, cache_folder
 from veriquant.benchmarks import Benchmark, load_benchmark
 from veriquant.data.calibration import Calibration, load_calibration
-from veriquant.deploy.simulated import SimulatedEmbedder
+from veriquant.deploy.simulated_embedder import SimulatedEmbedder
 from veriquant.evaluation import embed
 from veriquant.evaluation.evaluate import protocol_of
 from veriquant.evaluation.judge import Judge
@@ -39,9 +39,9 @@ from veriquant.metrics import Options, differences, verify
 from veriquant.networks import Network, load_network
 from veriquant.quantization.mixed_search import best_within
 from veriquant.quantization.mixed_settings import MixedSettings
-from veriquant.quantization.simulated import Bench, on_the_bench
+from veriquant.quantization.simulated import CalibratedModel, calibrate_model
 from veriquant.simulation import Precision
-from veriquant.simulation.steps import Change
+from veriquant.simulation.steps import QuantizationConfig
 
 REAL = Path(os.environ["VERIQUANT_REAL"])
 NETWORKS = {
@@ -75,18 +75,18 @@ class Faces:
         self.reference: np.ndarray | None = None
         self.last: np.ndarray | None = None
 
-    def embed(self, bench: Bench, change: Change) -> np.ndarray:
+    def embed(self, bench: CalibratedModel, change: QuantizationConfig) -> np.ndarray:
         """Return the embeddings of all images under a change."""
         embedder = SimulatedEmbedder(bench.simulation, change, dim=self.network.dim, threads=os.cpu_count() or 1)
         return embed(self.benchmark.samples, embedder, batch_size=64).embeddings
 
-    def figures(self, bench: Bench, change: Change) -> dict[str, object]:
+    def figures(self, bench: CalibratedModel, change: QuantizationConfig) -> dict[str, object]:
         """Return accuracy and TAR@FAR=1e-3, and the differences to full precision with their intervals.
 
         Also those to whatever was looked at before, which for a mixed plan is its fixed rival.
         """
         if self.reference is None:
-            self.reference = self.embed(bench, Change())
+            self.reference = self.embed(bench, QuantizationConfig())
         before, self.last = self.last, self.embed(bench, change)
         found = verify(protocol_of(self.benchmark), self.last, replace(self.options, resamples=0)).metrics
         return {
@@ -107,10 +107,10 @@ def calibration(source: Path = FACES, seed: int = 0, count: int = IMAGES + CHECK
     return load_calibration(str(source), count, seed, {s.path for s in pairs.samples if s.path is not None})
 
 
-def bench_of(network: Network, images: Calibration, **settings: object) -> tuple[Bench, MixedSettings]:
+def bench_of(network: Network, images: Calibration, **settings: object) -> tuple[CalibratedModel, MixedSettings]:
     """Return a network on the bench, with the settings of all tables."""
     chosen = MixedSettings.model_validate({"images": IMAGES, "check_images": CHECK, **settings})
-    return on_the_bench(network, chosen, images, chosen.table()), chosen
+    return calibrate_model(network, chosen, images, chosen.table()), chosen
 
 
 def tables(names: list[str]) -> None:
@@ -131,13 +131,13 @@ def tables(names: list[str]) -> None:
                 started = time.perf_counter()
                 found = measure(bench.fitted, bench.fit[:64], cache=cache_folder(), recovery=bench.recovery)
                 seconds = time.perf_counter() - started
-                problem = pose(bench.costs, found)
+                problem = build_problem(bench.costs, found)
                 for table, where, precision, r in ROWS:
                     if where != target or (only and precision not in only.split(",")):
                         continue
                     same = dict.fromkeys(bench.simulation.groups, Precision.parse(precision))
                     best = best_within(bench, problem, CostBudget("bops", r, True), r, chosen)
-                    walked = walk(problem, "bops")
+                    walked = greedy(problem, "bops")
                     source = walked.assignment(walked.first_within({"bops": r}))
                     row: dict[str, object] = {
                         "table": table, "rounding": rounding, "r": r, "fixed": precision, "chosen": best.label,
@@ -184,7 +184,7 @@ def robustness(names: list[str]) -> None:
         ):
             other, settings = bench_of(network, images)
             found = measure(other.fitted, other.fit[:64], cache=cache_folder(), recovery=other.recovery)
-            best = best_within(other, pose(other.costs, found), CostBudget("bops", 0.5, True), 0.5, settings)
+            best = best_within(other, build_problem(other.costs, found), CostBudget("bops", 0.5, True), 0.5, settings)
             figures = faces.figures(other, other.fitted.change(best.assignment, codes=True))
             domains[label] = {"chosen": best.label, **figures}
             print(name, label, best.label, figures["accuracy"], figures["tar@far=1e-3"], flush=True)
@@ -197,10 +197,10 @@ def searches(names: list[str]) -> None:
         network = load_network(NETWORKS[name])
         bench, _ = bench_of(network, calibration())
         found = measure(bench.fitted, bench.fit[:64], cache=cache_folder())
-        path = walk(pose(bench.costs, found), "bops")
+        path = greedy(build_problem(bench.costs, found), "bops")
         judge = Judge(_fewer(load_benchmark(f"lfw:{FACES}")))
 
-        full = judged(judge, bench, Change())
+        full = judged(judge, bench, QuantizationConfig())
         # Searches of one walk ask for the same positions: each is evaluated, and timed, once.
         known: dict[int, tuple[float, float]] = {}
         rows = []
@@ -214,13 +214,15 @@ def searches(names: list[str]) -> None:
         write_json(OUT / f"searches-{name}.json", _plain({"full": full, "positions": path.last, "rows": rows}))
 
 
-def judged(judge: Judge, bench: Bench, change: Change) -> float:
+def judged(judge: Judge, bench: CalibratedModel, change: QuantizationConfig) -> float:
     """Return the accuracy of a network under a change."""
     dim = bench.network.dim
     return judge(SimulatedEmbedder(bench.simulation, change, dim=dim, threads=os.cpu_count() or 1), "accuracy")
 
 
-def _at(judge: Judge, bench: Bench, path: Walk, known: dict[int, tuple[float, float]], position: int) -> float:
+def _at(
+    judge: Judge, bench: CalibratedModel, path: GreedyPath, known: dict[int, tuple[float, float]], position: int
+) -> float:
     if position not in known:
         started = time.perf_counter()
         score = judged(judge, bench, bench.fitted.change(path.assignment(position), codes=True))

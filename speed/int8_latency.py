@@ -13,7 +13,7 @@ import argparse
 
 from veriquant.deploy import machine, measure_latency, open_embedder
 from veriquant.networks import load_network
-from veriquant.quantization import Target
+from veriquant.quantization import QuantizationContext
 from veriquant.recipes import load_recipe
 from veriquant.study.run import calibration_set
 
@@ -34,7 +34,7 @@ def main() -> None:
 
     network = load_network(options.network)
     calibration = calibration_set(options.calibration, options.images, 0, ())
-    target = Target(options.runtime, options.threads)
+    target = QuantizationContext(options.runtime, options.threads)
     files = {name: load_recipe(name).apply(network, calibration, target).onnx for name in RECIPES}
     embedders = {
         name: open_embedder(file, network.spec, runtime=options.runtime, threads=options.threads)

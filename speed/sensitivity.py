@@ -32,7 +32,7 @@ from veriquant.allocation.sensitivity import measure, noise_ratios, sqnr_db
 from veriquant.data.calibration import load_calibration
 from veriquant.networks import Network, load_network
 from veriquant.quantization.prepare import fit_and_check
-from veriquant.simulation import TARGETS, Fitted, Precision, observe, simulate
+from veriquant.simulation import TARGETS, Precision, QuantizerCache, observe, simulate
 from veriquant.simulation.simulation import as_images
 
 Entries = Mapping[tuple[str, Precision], float]
@@ -55,7 +55,7 @@ def main() -> None:
     # Quantizers on both sides of every activation function: the most groups, and nearest to what AIMET finds.
     table = replace(TARGETS.get("generic"), name="nothing fused", fused=())
     simulation = simulate(network, table)
-    fitted = Fitted(simulation, observe(simulation, as_images(images)))
+    fitted = QuantizerCache(simulation, observe(simulation, as_images(images)))
     candidates = {name: group.candidates[1:] for name, group in simulation.groups.items()}
     for name, widths in candidates.items():  # rounding weights is no part of either
         for precision in widths:
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def plainly(
-    fitted: Fitted, images: np.ndarray, candidates: Mapping[str, tuple[Precision, ...]]
+    fitted: QuantizerCache, images: np.ndarray, candidates: Mapping[str, tuple[Precision, ...]]
 ) -> tuple[Entries, float]:
     """Return the list measured by running everything for every entry, and the seconds that it took."""
     steps = fitted.simulation.steps

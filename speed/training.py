@@ -29,7 +29,7 @@ from veriquant.schemes.dorefa import DorefaQuantizer
 from veriquant.schemes.mixed_step import MixedStepQuantizer
 from veriquant.schemes.observed import ObservedQuantizer
 from veriquant.schemes.pact import PactQuantizer
-from veriquant.simulation import Fitted, Precision, observe, simulate
+from veriquant.simulation import Precision, QuantizerCache, observe, simulate
 from veriquant.simulation.simulation import as_images
 from veriquant.simulation.trainable import Trainable
 
@@ -53,7 +53,7 @@ def main() -> None:
     pixels = draw.uniform(0, 255, network.spec.batch_shape(options.batch))
     mean, std = (np.reshape(each, (3, 1, 1)) for each in (network.spec.mean, network.spec.std))
     images = as_images(((pixels - mean) / std).astype(np.float32))
-    fitted = Fitted(simulation, observe(simulation, images[:8]), ranges="minmax")
+    fitted = QuantizerCache(simulation, observe(simulation, images[:8]), ranges="minmax")
     wanted = torch.from_numpy(simulation.embed(images[:8]).repeat(options.batch // 8 + 1, axis=0)[: options.batch])
     runs = {
         "full precision": Trainable(simulation, {}, {}),
@@ -97,7 +97,7 @@ class Stepper:
         return time.perf_counter() - start
 
 
-def student(fitted: Fitted, precision: str, learning: Learning) -> Trainable:
+def student(fitted: QuantizerCache, precision: str, learning: Learning) -> Trainable:
     """Return the network with quantizers that learn, made by `learning` from the fitted ones."""
     widths = Precision.parse(precision)
     change = fitted.change(dict.fromkeys(fitted.simulation.groups, widths))

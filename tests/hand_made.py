@@ -13,7 +13,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from veriquant.frontends.spec import InputSpec
 from veriquant.networks.network import Network
-from veriquant.simulation import Fitted, KernelTable, Simulation, observe, simulate
+from veriquant.simulation import KernelTable, QuantizerCache, Simulation, observe, simulate
 
 SIDE = 8
 DIM = 6
@@ -227,10 +227,10 @@ def simulated(content: bytes, target: str | KernelTable = "generic") -> Simulati
     return simulate(network(content), target)
 
 
-def fitted(content: bytes, target: str | KernelTable = "generic", **settings: str) -> Fitted:
+def fitted(content: bytes, target: str | KernelTable = "generic", **settings: str) -> QuantizerCache:
     """Return it with histograms over a dozen images."""
     simulation = simulated(content, target)
-    return Fitted(simulation, observe(simulation, pixels(12)), **settings)
+    return QuantizerCache(simulation, observe(simulation, pixels(12)), **settings)
 
 
 def in_onnxruntime(content: bytes, images: np.ndarray | torch.Tensor) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from random_problems import GENERIC, WIDE, assignments, option, random_problem
 
-from veriquant.allocation import Problem, cheapest, front, hull, least_noise, walk
+from veriquant.allocation import Problem, cheapest, front, greedy, hull, least_noise
 from veriquant.allocation.limits import TOLERANCE, holds
 from veriquant.errors import VeriQuantError
 from veriquant.simulation.precision import Precision
@@ -133,7 +133,7 @@ def test_without_a_limit_in_the_way_every_group_has_its_least_noise() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_optimum_is_never_worse_than_the_walk_at_equal_cost(seed: int, names: str) -> None:
     problem = random_problem(seed, 25, names)
-    path = walk(problem)
+    path = greedy(problem)
     costs, noises = path.costs("bops"), path.noises()
     for position in np.linspace(0, path.last, 7, dtype=int):
         found = least_noise(problem, {"bops": float(costs[position])})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from random_problems import GENERIC, WIDE, option, random_problem
 
-from veriquant.allocation import Problem, Step, walk
+from veriquant.allocation import Problem, Step, greedy
 from veriquant.errors import VeriQuantError
 from veriquant.simulation.precision import Precision
 
@@ -25,7 +25,7 @@ def by_hand() -> Problem:
 
 
 def test_a_walk_by_hand() -> None:
-    found = walk(by_hand())
+    found = greedy(by_hand())
     wanted = [("b", W8A8), ("a", W8A8), ("b", W4A8), ("c", W8A8), ("a", W4A8), ("c", W4A8)]
     assert found.steps == tuple(Step(*each) for each in wanted)
     assert found.skipped == ()
@@ -42,7 +42,7 @@ def test_a_walk_by_hand() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_costs_and_noises_are_those_of_the_assignments_and_costs_never_rise(seed: int, names: str) -> None:
     problem = random_problem(seed, 12, names, spread=10)
-    found = walk(problem)
+    found = greedy(problem)
     assert len(found.steps) + len(found.skipped) == sum(len(options) - 1 for options in problem.options.values())
     for position in range(found.last + 1):
         assignment = found.assignment(position)
@@ -57,22 +57,22 @@ def test_costs_and_noises_are_those_of_the_assignments_and_costs_never_rise(seed
 def test_of_two_entries_that_do_not_dominate_only_the_saving_one_follows() -> None:
     head = option("W8A16", 0.0, 1, 8)
     narrow, square = option("W4A8", 0.01, 1, 8), option("W6A6", 0.1, 1, 8)
-    found = walk(Problem({"a": (head, square, narrow)}, {}, {}))
+    found = greedy(Problem({"a": (head, square, narrow)}, {}, {}))
     assert found.steps == (Step("a", W4A8),)
     assert found.skipped == (Step("a", W6A6),)
     # The other way round the square one is less harmful, and the narrow one, with fewer BOPs, replaces it.
     narrow, square = option("W4A8", 0.1, 1, 8), option("W6A6", 0.01, 1, 8)
-    assert walk(Problem({"a": (head, square, narrow)}, {}, {})).steps == (Step("a", W6A6), Step("a", W4A8))
+    assert greedy(Problem({"a": (head, square, narrow)}, {}, {})).steps == (Step("a", W6A6), Step("a", W4A8))
 
 
 def test_as_many_bops_in_another_shape_are_no_step() -> None:
     options = (option("W8A16", 0.0, 1), option("W8A6", 0.01, 1), option("W6A8", 0.1, 1))
-    assert walk(Problem({"a": options}, {}, {})).steps == (Step("a", Precision(8, 6)),)
+    assert greedy(Problem({"a": options}, {}, {})).steps == (Step("a", Precision(8, 6)),)
 
 
 def test_a_group_without_operations_goes_down_too() -> None:
     options = (option("W8A16", 0.0, 0), option("W8A8", 0.01, 0), option("W4A8", 0.1, 0))
-    assert walk(Problem({"add": options}, {}, {})).steps == (Step("add", W8A8), Step("add", W4A8))
+    assert greedy(Problem({"add": options}, {}, {})).steps == (Step("add", W8A8), Step("add", W4A8))
 
 
 def test_equal_orders_go_by_saving_and_then_by_name_whatever_the_order_of_the_groups() -> None:
@@ -81,12 +81,12 @@ def test_equal_orders_go_by_saving_and_then_by_name_whatever_the_order_of_the_gr
 
     groups = {"b": own(10), "a": own(10), "big": own(99)}
     wanted = (Step("big", W8A8), Step("a", W8A8), Step("b", W8A8))
-    assert walk(Problem(groups, {}, {})).steps == wanted
-    assert walk(Problem(dict(reversed(groups.items())), {}, {})).steps == wanted
+    assert greedy(Problem(groups, {}, {})).steps == wanted
+    assert greedy(Problem(dict(reversed(groups.items())), {}, {})).steps == wanted
 
 
 def test_the_first_position_within_limits() -> None:
-    found = walk(by_hand())
+    found = greedy(by_hand())
     assert found.first_within({"bops": 1.0}) == 0
     assert found.first_within({"bops": 0.25}) == found.last
     position = found.first_within({"bops": 0.5})
@@ -95,7 +95,7 @@ def test_the_first_position_within_limits() -> None:
 
 def test_a_limit_out_of_reach_names_the_least_cost() -> None:
     with pytest.raises(VeriQuantError, match=r"no assignment meets bops=0\.2: .* bops=0\.25;"):
-        walk(by_hand()).first_within({"bops": 0.2})
+        greedy(by_hand()).first_within({"bops": 0.2})
 
 
 def test_a_limit_that_only_other_assignments_meet_is_told_apart() -> None:
@@ -103,19 +103,19 @@ def test_a_limit_that_only_other_assignments_meet_is_told_apart() -> None:
     options = (option("W8A16", 0.0, 1, 8), option("W4A8", 0.01, 1, 8), option("W2A16", 0.1, 1, 8))
     problem = Problem({"a": options}, {}, {})
     with pytest.raises(VeriQuantError, match="no position of the walk by bops meets bytes=2, although other"):
-        walk(problem).first_within({"bytes": 2})
-    assert walk(problem, "bytes").first_within({"bytes": 2}) == 2
+        greedy(problem).first_within({"bytes": 2})
+    assert greedy(problem, "bytes").first_within({"bytes": 2}) == 2
 
 
 def test_a_sensitivity_that_is_no_number_and_an_unknown_cost_are_errors() -> None:
     options = (option("W8A16", 0.0, 1), option("W8A8", 0.1, 1, order=float("nan")))
     with pytest.raises(VeriQuantError, match="group 'a' at W8A8"):
-        walk(Problem({"a": options}, {}, {}))
+        greedy(Problem({"a": options}, {}, {}))
     with pytest.raises(VeriQuantError, match=r"cost 'latency' was not computed .* bops, bytes"):
-        walk(by_hand(), "latency")
+        greedy(by_hand(), "latency")
 
 
 @pytest.mark.parametrize("position", [-1, 7])
 def test_a_position_beyond_the_walk_is_our_own_mistake(position: int) -> None:
     with pytest.raises(ValueError, match="walk of 6 steps"):
-        walk(by_hand()).assignment(position)
+        greedy(by_hand()).assignment(position)

@@ -12,12 +12,12 @@ import torch
 from hand_made import NETWORKS, crossed, fitted, network, pixels, plain, residual, residual_concat
 
 import veriquant.allocation.sensitivity as sensitivity
-from veriquant.allocation import fit_noise, kendall_tau, measure, pose
+from veriquant.allocation import build_problem, fit_noise, kendall_tau, measure
 from veriquant.allocation.responses import Response, responses
 from veriquant.allocation.sensitivity import all_candidates, load_list, noise_ratios, sqnr_db
 from veriquant.errors import VeriQuantError
 from veriquant.networks import load_network
-from veriquant.simulation import FP32, TARGETS, Costs, Fitted, KernelTable, Precision, observe, simulate
+from veriquant.simulation import FP32, TARGETS, Costs, KernelTable, Precision, QuantizerCache, observe, simulate
 
 W8A8 = Precision(8, 8)
 
@@ -28,7 +28,7 @@ def by_hand(full: np.ndarray, quantized: np.ndarray) -> float:
     return float(10 * np.log10(np.mean((full**2).mean(axis=1) / ((full - quantized) ** 2).mean(axis=1))))
 
 
-def plainly(made: Fitted, images: torch.Tensor, group: str, precision: Precision) -> np.ndarray:
+def plainly(made: QuantizerCache, images: torch.Tensor, group: str, precision: Precision) -> np.ndarray:
     """Run the whole network with one group quantized."""
     with torch.inference_mode():
         return made.simulation.steps.run(images, made.change({group: precision})).numpy()
@@ -65,7 +65,7 @@ def test_floating_point_is_no_entry() -> None:
     }
     expected = by_hand(made.simulation.embed(pixels(5)), plainly(made, pixels(5), "c2", Precision(8, 32)))
     assert found["c2"][Precision(8, 32)].sqnr == pytest.approx(expected, abs=1e-3)
-    problem = pose(Costs(made.simulation), measure(made, pixels(5)))
+    problem = build_problem(Costs(made.simulation), measure(made, pixels(5)))
     assert all(options[0].precision == FP32 and options[0].noise == 0 for options in problem.options.values())
 
 
@@ -163,7 +163,7 @@ def test_the_worst_comes_first_and_a_problem_is_posed_from_it() -> None:
     worst = found.worst_first()
     assert [entry.sqnr for entry in worst] == sorted(entry.sqnr for entry in found.entries)
     costs = Costs(made.simulation)
-    problem = pose(costs, found)
+    problem = build_problem(costs, found)
     assert list(problem.options) == list(made.simulation.groups)
     for name, options in problem.options.items():
         assert tuple(each.precision for each in options) == made.simulation.groups[name].candidates
@@ -184,7 +184,7 @@ def test_groups_without_candidates_are_a_fixed_cost_in_float() -> None:
     found = measure(made, pixels(4))
     assert "embedding" not in found.by_group()
     costs = Costs(made.simulation)
-    problem = pose(costs, found)
+    problem = build_problem(costs, found)
     assert "embedding" not in problem.options
     rest = dict.fromkeys(problem.options, W8A8)
     assert problem.cost(rest, "bops") == pytest.approx(costs.relative_bops(rest))
@@ -244,7 +244,7 @@ def changed_weight(tmp_path: Path):
     values.flat[0] += 1e-3
     stored.CopyFrom(onnx.numpy_helper.from_array(values, "c3_w"))
     simulation = simulate(network(model.SerializeToString()))
-    return Fitted(simulation, fitted(residual()).histograms), pixels(5), {}
+    return QuantizerCache(simulation, fitted(residual()).histograms), pixels(5), {}
 
 
 def changed_sample(tmp_path: Path):
@@ -255,7 +255,7 @@ def changed_sample(tmp_path: Path):
 
 def changed_fused(tmp_path: Path):
     table = replace(TARGETS.get("generic"), fused=("PRelu", "Sigmoid"))
-    return Fitted(simulate(network(residual()), table), fitted(residual()).histograms), pixels(5), {}
+    return QuantizerCache(simulate(network(residual()), table), fitted(residual()).histograms), pixels(5), {}
 
 
 CHANGES = {
@@ -400,7 +400,7 @@ def trained() -> tuple[Options, Options]:
     loaded = load_network("demo-mobilefacenet")
     images = torch.from_numpy(np.concatenate(list(image_batches(demo_calibration(4).samples, loaded.spec, 4))))
     simulation = simulate(loaded)
-    made = Fitted(simulation, observe(simulation, images), ranges="minmax")
+    made = QuantizerCache(simulation, observe(simulation, images), ranges="minmax")
     asked = {name: (W8A8, Precision(4, 8)) for name in simulation.groups}
     found = measure(made, images, asked).by_group()
     noise = {name: {p: entry.noise for p, entry in options.items()} for name, options in found.items()}

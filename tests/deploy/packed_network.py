@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from veriquant.deploy.pack import ActivationLevels, PackedWeight
+from veriquant.deploy.pack import PackedActivation, PackedWeight
 from veriquant.onnxgraph.graph import Graph, attribute, groups
 from veriquant.schemes.codes import Codes
 
@@ -135,7 +135,7 @@ def weights(graph: Graph, kind: str, bits: int, integer: bool = False) -> dict[s
     return {name: PackedWeight(KINDS[kind](outputs_first(graph, name), bits), integer) for name in WEIGHTED}
 
 
-def levels(graph: Graph, packed: Mapping[str, PackedWeight], bits: int) -> dict[str, ActivationLevels]:
+def levels(graph: Graph, packed: Mapping[str, PackedWeight], bits: int) -> dict[str, PackedActivation]:
     """Levels over the range of each tensor of `TENSORS` when weights are quantized and activations are not."""
     kept: dict[str, Tensor] = {}
     compute(graph, images(seed=7), packed, {}, kept=kept)
@@ -143,7 +143,7 @@ def levels(graph: Graph, packed: Mapping[str, PackedWeight], bits: int) -> dict[
     for name in TENSORS:
         low, high = min(float(kept[name].min()), 0.0), float(kept[name].max())
         scale = float(np.float32((high - low) / ((1 << bits) - 1)))
-        found[name] = ActivationLevels(scale, min(max(round(-low / scale), 0), (1 << bits) - 1), bits)
+        found[name] = PackedActivation(scale, min(max(round(-low / scale), 0), (1 << bits) - 1), bits)
     return found
 
 
@@ -151,7 +151,7 @@ def compute(
     graph: Graph,
     x: np.ndarray,
     packed: Mapping[str, PackedWeight],
-    activations: Mapping[str, ActivationLevels],
+    activations: Mapping[str, PackedActivation],
     bypass: Collection[str] = (),
     kept: dict[str, Tensor] | None = None,
 ) -> np.ndarray:
@@ -198,7 +198,7 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
-def _simulated(x: Tensor, by: ActivationLevels) -> Tensor:
+def _simulated(x: Tensor, by: PackedActivation) -> Tensor:
     code = (torch.round(x / np.float32(by.scale)) + by.zero_point).clamp(0, (1 << by.bits) - 1)
     return (code - by.zero_point) * np.float32(by.scale)
 

@@ -13,7 +13,7 @@ from veriquant.deploy.pack import load_module, pack_planned, save_module
 from veriquant.deploy.pack.safetensors_pack import save_pack
 from veriquant.errors import VeriQuantError
 from veriquant.schemes import SCHEMES
-from veriquant.simulation import Fitted, Plan, Precision
+from veriquant.simulation import Plan, Precision, QuantizerCache
 
 IMAGES = pixels(8, seed=5)
 
@@ -26,14 +26,14 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def planned(made: Fitted, precision: str, scheme: str = "symmetric") -> Plan:
+def planned(made: QuantizerCache, precision: str, scheme: str = "symmetric") -> Plan:
     plan = made.plan(dict.fromkeys(made.simulation.groups, Precision.parse(precision)))
     for group in plan.groups.values():
         group.scheme = scheme
     return plan
 
 
-def loaded(made: Fitted, plan: Plan, folder: Path) -> np.ndarray:
+def loaded(made: QuantizerCache, plan: Plan, folder: Path) -> np.ndarray:
     save_module(folder / "net.safetensors", made.simulation, made, plan)
     return load_module(folder / "net.safetensors")(torch.as_tensor(IMAGES)).numpy()
 

@@ -28,7 +28,7 @@ from packed_network import (
 )
 from packed_parts import file_parts
 
-from veriquant.deploy.pack import ActivationLevels, PackedWeight, pack_onnx
+from veriquant.deploy.pack import PackedActivation, PackedWeight, pack_onnx
 from veriquant.deploy.pack.integer import bias_codes, integer_weight
 from veriquant.onnxgraph.graph import Graph
 from veriquant.schemes.codes import Codes
@@ -109,7 +109,7 @@ def test_weights_of_8_bits_do_not_saturate() -> None:
     largest = torch.full((16, 8, 3, 3), 255, dtype=torch.int32)
     codes = Codes(largest, 8, torch.ones(16) / 127, torch.full((16,), 128), axis=0)
     packed = {"conv": PackedWeight(codes, integer=True)}
-    quantized = {"x": ActivationLevels(1 / 255, 0, 8), "conv_y": ActivationLevels(72 / 255, 0, 8)}
+    quantized = {"x": PackedActivation(1 / 255, 0, 8), "conv_y": PackedActivation(72 / 255, 0, 8)}
     x = np.ones((1, 8, 10, 10), np.float32)
     np.testing.assert_allclose(
         run(pack_onnx(graph, packed, quantized), x), compute(graph, x, packed, quantized), rtol=1e-3, atol=1e-3
@@ -142,8 +142,8 @@ def test_input_and_output_can_be_quantized_and_keep_names_and_type(bits: int) ->
     result = compute(graph, x, {}, {})
     scale = float(np.float32((result.max() - result.min()) / ((1 << bits) - 1)))
     quantized = {
-        "x": ActivationLevels(8 / ((1 << bits) - 1), 1 << bits - 1, bits),
-        "matmul_y": ActivationLevels(scale, round(-result.min() / scale), bits),
+        "x": PackedActivation(8 / ((1 << bits) - 1), 1 << bits - 1, bits),
+        "matmul_y": PackedActivation(scale, round(-result.min() / scale), bits),
     }
     content = pack_onnx(graph, {}, quantized)
     opened = session(content)
@@ -265,9 +265,9 @@ def test_names_and_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"conv: codes of shape \(48, 32\)"):
         pack_onnx(graph, {"conv": packed["gemm"]}, {})
     with pytest.raises(ValueError, match="no tensor"):
-        pack_onnx(graph, {}, {"nowhere": ActivationLevels(1.0, 0, 8)})
+        pack_onnx(graph, {}, {"nowhere": PackedActivation(1.0, 0, 8)})
     with pytest.raises(ValueError, match="zero point"):
-        ActivationLevels(1.0, 16, 4)
+        PackedActivation(1.0, 16, 4)
 
 
 def test_operations_keep_their_names_and_the_graph_given_is_not_changed() -> None:
@@ -280,7 +280,7 @@ def test_operations_keep_their_names_and_the_graph_given_is_not_changed() -> Non
     assert graph.to_bytes() == before
 
 
-def _bias_on_steps(graph: Graph, packed: dict[str, PackedWeight], quantized: dict[str, ActivationLevels]) -> Graph:
+def _bias_on_steps(graph: Graph, packed: dict[str, PackedWeight], quantized: dict[str, PackedActivation]) -> Graph:
     """Return the network with the biases of its integer kernels rounded to what they are stored as."""
     reads = {"conv": "x", "depthwise": "prelu_y", "gemm": "pool_y", "gemm_plain": "gemm_y"}
     rounded = graph.copy()

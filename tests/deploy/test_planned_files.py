@@ -24,7 +24,7 @@ from packed_parts import file_parts
 from veriquant.deploy.pack import pack_planned
 from veriquant.errors import VeriQuantError
 from veriquant.schemes import SCHEMES
-from veriquant.simulation import Fitted, Precision
+from veriquant.simulation import Precision, QuantizerCache
 
 IMAGES = pixels(16, seed=5)
 #: Bits of activations; 32 is floating point.
@@ -42,12 +42,12 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def made() -> Fitted:
+def made() -> QuantizerCache:
     """The network that holds all at once; what is fitted once serves all tests."""
     return fitted(residual_concat(), ranges="minmax")
 
 
-def both(made: Fitted, precision: Precision, scheme: str = "symmetric") -> tuple[np.ndarray, np.ndarray]:
+def both(made: QuantizerCache, precision: Precision, scheme: str = "symmetric") -> tuple[np.ndarray, np.ndarray]:
     """Return the embeddings of the file and of the simulation, every group at one precision."""
     plan = made.plan(dict.fromkeys(made.simulation.groups, precision))
     for group in plan.groups.values():
@@ -58,7 +58,7 @@ def both(made: Fitted, precision: Precision, scheme: str = "symmetric") -> tuple
 
 @pytest.mark.parametrize("activations", ACTIVATIONS)
 @pytest.mark.parametrize(("scheme", "bits"), SCHEMES_AND_WIDTHS)
-def test_the_file_computes_what_was_simulated(made: Fitted, scheme: str, bits: int, activations: int) -> None:
+def test_the_file_computes_what_was_simulated(made: QuantizerCache, scheme: str, bits: int, activations: int) -> None:
     found, simulated = both(made, Precision(bits, activations), scheme)
     assert cosines(found, simulated).min() >= 0.9999
     if scheme != "kmeans" and bits <= 8 and activations <= 8:
@@ -126,7 +126,7 @@ def test_files_for_integer_kernels_run_in_them_and_are_near(name: str, precision
     assert kinds["QLinearConv"] + kinds["QGemm"] >= 1
 
 
-def test_mixed_widths_and_schemes_in_one_file(made: Fitted) -> None:
+def test_mixed_widths_and_schemes_in_one_file(made: QuantizerCache) -> None:
     widths = [Precision.parse(text) for text in ("W8A8", "W4A8", "W6A6", "W3A4", "FP32", "W8A16", "W2A8")]
     groups = list(made.simulation.groups)
     for shift in range(len(widths)):
@@ -139,13 +139,13 @@ def test_mixed_widths_and_schemes_in_one_file(made: Fitted) -> None:
         assert cosines(found, simulated).min() >= 0.9999
 
 
-def test_a_plan_of_nothing_is_the_network_itself(made: Fitted) -> None:
+def test_a_plan_of_nothing_is_the_network_itself(made: QuantizerCache) -> None:
     content = pack_planned(made.simulation, made, made.plan({}))
     full = in_onnxruntime(residual_concat(), IMAGES)
     np.testing.assert_allclose(in_onnxruntime(content, IMAGES), full, rtol=1e-4, atol=1e-5)
 
 
-def test_a_group_switched_off_is_left_in_float(made: Fitted) -> None:
+def test_a_group_switched_off_is_left_in_float(made: QuantizerCache) -> None:
     plan = made.plan(dict.fromkeys(made.simulation.groups, Precision(4, 4)))
     plan.groups["c4"].enabled = False
     content = pack_planned(made.simulation, made, plan)
@@ -155,7 +155,7 @@ def test_a_group_switched_off_is_left_in_float(made: Fitted) -> None:
     assert parts.numbers > 4 * made.simulation.weighted("c4").weight.numel()
 
 
-def test_fewer_bits_are_smaller_files_that_hold_their_codes(made: Fitted) -> None:
+def test_fewer_bits_are_smaller_files_that_hold_their_codes(made: QuantizerCache) -> None:
     simulation = made.simulation
     count = sum(simulation.weighted(name).weight.numel() for g in simulation.groups.values() for name in g.weights)
     sizes = {}
@@ -179,7 +179,7 @@ def test_the_same_plan_gives_the_same_bytes() -> None:
     assert first == pack_planned(other.simulation, other, other.plan(precisions))
 
 
-def test_the_file_runs_one_image_and_many(made: Fitted) -> None:
+def test_the_file_runs_one_image_and_many(made: QuantizerCache) -> None:
     plan = made.plan(dict.fromkeys(made.simulation.groups, Precision(4, 8)))
     content = pack_planned(made.simulation, made, plan)
     onnx.checker.check_model(onnx.load_model_from_string(content))

@@ -5,12 +5,14 @@ import pytest
 
 from veriquant.metrics import Options, Protocol, verify
 from veriquant.metrics.folds import fold_accuracies
-from veriquant.metrics.levels import levels
+from veriquant.metrics.sorted_scores import sort_scores
 
 
 def arrays(scores, genuine, folds):
     people = np.arange(len(scores))
-    return levels(np.asarray(scores, np.float32), np.asarray(genuine, bool), people, people + 100, np.asarray(folds))
+    return sort_scores(
+        np.asarray(scores, np.float32), np.asarray(genuine, bool), people, people + 100, np.asarray(folds)
+    )
 
 
 def test_by_hand():

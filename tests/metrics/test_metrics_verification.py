@@ -6,9 +6,9 @@ from metrics_populations import everyone, exact_embeddings, implied, listed, pop
 
 from veriquant.errors import VeriQuantError
 from veriquant.metrics import Options, Protocol, identify, verify
-from veriquant.metrics.levels import levels
 from veriquant.metrics.measure import measure
 from veriquant.metrics.resampling import draw_people, interval, list_figures
+from veriquant.metrics.sorted_scores import levels
 
 QUICK = Options(resamples=0)
 

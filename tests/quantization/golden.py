@@ -1,4 +1,4 @@
-"""Digests of what the shipped recipes write, taken before the recipes became compositions: run as a script to print them.
+"""Digests of what the shipped recipes wrote before they became compositions: run as a script to print them anew.
 
 The bytes hang on the processor's arithmetic and on the libraries' versions, so both stand beside the digests.
 """

@@ -22,9 +22,9 @@ from veriquant.evaluation.judge import Judge
 from veriquant.metrics import Options
 from veriquant.networks import load_network
 from veriquant.networks.onnx_file import network_of_onnx
-from veriquant.quantization import Quantized, Target
+from veriquant.quantization import QuantizationContext, QuantizationResult
 from veriquant.quantization.group_latency import group_milliseconds
-from veriquant.quantization.simulated import SimulatedSettings, on_the_bench
+from veriquant.quantization.simulated import SimulatedSettings, calibrate_model
 from veriquant.recipes import load_recipe
 from veriquant.simulation import TARGETS, Costs, Precision, load_plan
 
@@ -42,7 +42,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def made(runs_on: Target | None = None, **settings: object) -> Quantized:
+def made(runs_on: QuantizationContext | None = None, **settings: object) -> QuantizationResult:
     return load_recipe("mixed", overrides={**FEW, **settings}).apply(NETWORK, PICTURES, runs_on)
 
 
@@ -140,7 +140,7 @@ def test_a_task_target_is_met_at_less_than_the_highest_precision(demo) -> None:
     loaded, calibration, judge = demo
     recipe = load_recipe("mixed", overrides={**FEW, "budget": "accuracy>=fp32-0.02"})
     assert recipe.judged()
-    found = recipe.apply(loaded, calibration, Target("onnxruntime", 1, judge))
+    found = recipe.apply(loaded, calibration, QuantizationContext("onnxruntime", 1, judge))
     chosen = found.allocation.chosen
     full = judge(open_embedder(loaded.onnx, loaded.spec, threads=1), "accuracy")
     assert chosen.score is not None
@@ -156,7 +156,7 @@ def test_a_task_target_beyond_reach_names_the_nearest(tiny) -> None:
     loaded, calibration, judge = tiny
     recipe = load_recipe("mixed", overrides={**FEW, "budget": "accuracy>=1", "candidates": ["W2A4"]})
     with pytest.raises(VeriQuantError, match=r"nothing meets accuracy>=1 .*gives accuracy 0\.\d+, the nearest"):
-        recipe.apply(loaded, calibration, Target("onnxruntime", 1, judge))
+        recipe.apply(loaded, calibration, QuantizationContext("onnxruntime", 1, judge))
 
 
 def test_the_list_may_be_sorted_by_the_task(tiny) -> None:
@@ -170,7 +170,7 @@ def test_the_list_may_be_sorted_by_the_task(tiny) -> None:
     }
     recipe = load_recipe("mixed", overrides=overrides)
     assert recipe.judged()
-    found = recipe.apply(loaded, calibration, Target("onnxruntime", 1, judge))
+    found = recipe.apply(loaded, calibration, QuantizationContext("onnxruntime", 1, judge))
     assert found.allocation.metric == "eer"
     assert found.allocation.chosen.relative_bops <= 0.5
 
@@ -207,7 +207,7 @@ def test_a_judges_sample_holds_people_with_several_images(tiny) -> None:
 
 def test_a_budget_of_latency_is_kept_or_names_the_nearest() -> None:
     settings = {**FEW, "target": "onnxruntime-x86", "budget": "latency=3x"}
-    found = load_recipe("mixed", overrides=settings).apply(NETWORK, PICTURES, Target("onnxruntime", 1))
+    found = load_recipe("mixed", overrides=settings).apply(NETWORK, PICTURES, QuantizationContext("onnxruntime", 1))
     assert any("ms in the groups in floating point" in note for note in found.notes)
     assert all(group.milliseconds for group in found.allocation.groups if group.sqnr)
     with pytest.raises(
@@ -221,7 +221,7 @@ def test_a_budget_of_latency_is_kept_or_names_the_nearest() -> None:
 )
 def test_latency_needs_kernels_that_can_be_timed(target: str, runtime: str) -> None:
     with pytest.raises(VeriQuantError, match="choose target onnxruntime-x86 and runtime onnxruntime"):
-        made(Target(runtime, 1), target=target, budget="latency=0.5x")
+        made(QuantizationContext(runtime, 1), target=target, budget="latency=0.5x")
 
 
 def test_nearly_all_the_time_belongs_to_groups() -> None:
@@ -229,8 +229,8 @@ def test_nearly_all_the_time_belongs_to_groups() -> None:
 
     loaded, calibration = load_network("demo-mobilefacenet"), demo_calibration(6)
     settings = SimulatedSettings(images=4, check_images=2, target="onnxruntime-x86", ranges="minmax")
-    bench = on_the_bench(loaded, settings, calibration)
-    times = group_milliseconds(bench, Target("onnxruntime", 1))
+    bench = calibrate_model(loaded, settings, calibration)
+    times = group_milliseconds(bench, QuantizationContext("onnxruntime", 1))
     in_float = {name: by_width[Precision(32, 32)] for name, by_width in times.groups.items()}
     whole = sum(node.milliseconds for node in profile(bench.simulation.graph.to_bytes(), loaded.spec, runs=10).nodes)
     assert sum(in_float.values()) >= 0.8 * (sum(in_float.values()) + times.rest)
@@ -254,7 +254,7 @@ def test_one_precision_for_the_whole_network(precision: str) -> None:
     assert any("dB signal to quantization noise" in note for note in found.notes)
 
 
-def _fixed(**settings: object) -> Quantized:
+def _fixed(**settings: object) -> QuantizationResult:
     few = {name: value for name, value in FEW.items() if name != "sensitivity_images"}
     return load_recipe("fixed", overrides={**few, **settings}).apply(NETWORK, PICTURES)
 
@@ -327,7 +327,7 @@ def test_a_plan_of_another_network_is_refused_and_of_other_weights_noted(tmp_pat
 def test_what_is_told_of_a_mixed_network_is_true() -> None:
     found = made(budget="bops=0.4")
     allocation = found.allocation
-    bench = on_the_bench(
+    bench = calibrate_model(
         NETWORK, SimulatedSettings(images=8, check_images=4, ranges="minmax"), PICTURES, TARGETS.get("generic")
     )
     precisions = found.plan.precisions()

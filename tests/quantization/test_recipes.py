@@ -17,7 +17,7 @@ from veriquant.metrics.directions import mean_cosine
 from veriquant.networks.input_stamp import read_stamp
 from veriquant.onnxgraph.graph import Graph
 from veriquant.onnxgraph.rewrites import fold_batchnorm
-from veriquant.quantization import METHODS, Target
+from veriquant.quantization import METHODS, QuantizationContext
 from veriquant.quantization.qdq import Kernels, insert_qdq
 from veriquant.recipes import load_recipe, shipped_recipes
 
@@ -42,11 +42,11 @@ FAITHFUL = {
 }
 
 
-def known_people(images: Calibration) -> Target:
+def known_people(images: Calibration) -> QuantizationContext:
     """Return where the file will run, with the images' people, two of them, for recipes that need to know."""
     plain = from_calibration(images)
     labels = np.arange(len(plain), dtype=np.int64) % 2
-    return Target(training_set=replace(plain, labels=labels, classes=2))
+    return QuantizationContext(training_set=replace(plain, labels=labels, classes=2))
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +115,7 @@ def test_int8_leaves_the_most_harmful_operations_in_float_and_no_more() -> None:
 def test_int8_is_laid_out_for_the_runtime_that_it_is_for(runtime: str) -> None:
     pytest.importorskip(runtime)
     content = hard_model()
-    made = load_recipe("int8").apply(network(content), pictures(40), Target(runtime))
+    made = load_recipe("int8").apply(network(content), pictures(40), QuantizationContext(runtime))
     kinds = [node.op_type for node in onnx.load_model_from_string(made.onnx).graph.node]
     assert ("PRelu" in kinds) == (runtime == "openvino")
     batch = inputs(16)
@@ -134,7 +134,7 @@ def test_int8_never_chooses_weights_that_could_saturate(monkeypatch: pytest.Monk
 
 def test_int8_says_for_which_runtimes_it_knows_kernels() -> None:
     with pytest.raises(VeriQuantError, match="no kernels of pytorch; there are: onnxruntime, openvino"):
-        load_recipe("int8").apply(network(hard_model()), pictures(8), Target("pytorch"))
+        load_recipe("int8").apply(network(hard_model()), pictures(8), QuantizationContext("pytorch"))
 
 
 def test_a_layer_kept_in_float_is_computed_in_float() -> None:

@@ -22,7 +22,7 @@ from veriquant.deploy.sessions import embeddings_of
 from veriquant.errors import VeriQuantError
 from veriquant.locks import locked
 from veriquant.networks import Network, load_network
-from veriquant.quantization import Quantized, Target
+from veriquant.quantization import QuantizationContext, QuantizationResult
 from veriquant.quantization.inputs import input_batches
 from veriquant.quantization.lessons import Lessons, _centres, _task, lessons_for
 from veriquant.quantization.trained_settings import QatSettings
@@ -51,8 +51,8 @@ def photos(world: Path) -> Calibration:
     return load_calibration(world / "photos", 46)
 
 
-def made(recipe: str, network: Network, photos: Calibration, **settings: object) -> Quantized:
-    return load_recipe(recipe, overrides={**FEW, **settings}).apply(network, photos, Target())
+def made(recipe: str, network: Network, photos: Calibration, **settings: object) -> QuantizationResult:
+    return load_recipe(recipe, overrides={**FEW, **settings}).apply(network, photos, QuantizationContext())
 
 
 def test_training_beats_calibration_on_images_it_never_saw(network: Network, photos: Calibration) -> None:
@@ -70,7 +70,7 @@ def test_observed_ranges_are_frozen_and_packed(network: Network, photos: Calibra
     assert "observed" in found.plan.note["trained"]
 
 
-def _training_note(found: Quantized) -> str:
+def _training_note(found: QuantizationResult) -> str:
     return next(note for note in found.notes if "before training" in note)
 
 
@@ -132,7 +132,7 @@ def test_training_begins_where_the_best_calibration_ends(network: Network, photo
         made("iterative-2bit", network, photos, rounding="adaround")
 
 
-def _both(found: Quantized) -> list[str]:
+def _both(found: QuantizationResult) -> list[str]:
     return _training_note(found).split("before training")
 
 
@@ -191,10 +191,10 @@ def test_a_mixture_in_a_stock_runtime_is_what_was_simulated(
 def test_with_labels_people_are_told_apart(network: Network, photos: Calibration, world: Path) -> None:
     people = load_training_set(f"folder:{world / 'lfw'}")
     recipe = load_recipe("qat-w4a8", overrides={**FEW, "loss": "arcface", "epochs": 3})
-    found = recipe.apply(network, photos, Target(training_set=people))
+    found = recipe.apply(network, photos, QuantizationContext(training_set=people))
     assert any(f"arcface on {people.classes} people" in note for note in found.notes)
     with pytest.raises(VeriQuantError, match="training set"):
-        recipe.apply(network, photos, Target())
+        recipe.apply(network, photos, QuantizationContext())
 
 
 def test_class_vectors_are_looked_for_once(
@@ -202,20 +202,20 @@ def test_class_vectors_are_looked_for_once(
 ) -> None:
     people = load_training_set(f"folder:{world / 'people'}")
     recipe = load_recipe("qat-w4a8", overrides={**FEW, "loss": "arcface", "epochs": 1})
-    found = recipe.apply(network, photos, Target(training_set=people))
+    found = recipe.apply(network, photos, QuantizationContext(training_set=people))
 
     def looks(*args: object) -> None:
         raise AssertionError("the run has class vectors in its state")
 
     monkeypatch.setattr("veriquant.quantization.lessons._centres", looks)
-    assert recipe.apply(network, photos, Target(training_set=people)).onnx == found.onnx
+    assert recipe.apply(network, photos, QuantizationContext(training_set=people)).onnx == found.onnx
 
 
 def test_people_without_images_keep_a_drawn_class_vector(network: Network, photos: Calibration, world: Path) -> None:
     people = load_training_set(f"folder:{world / 'people'}")
     sparse = replace(people, labels=2 * people.labels, classes=2 * people.classes)
     settings = QatSettings(loss="arcface", images=8, check_images=3)
-    given = lessons_for(network, settings, photos, Target(training_set=sparse))
+    given = lessons_for(network, settings, photos, QuantizationContext(training_set=sparse))
     heads = [
         _task(given, Trainable(given.bench.simulation, {}, {}), begun=False).head.weight.detach() for _ in range(2)
     ]
@@ -236,7 +236,7 @@ def test_the_iterations_of_a_run_look_for_class_vectors_once(
     )
     settings = {**FEW, "loss": "arcface", "iterations": 3, "epochs": 1, "first_epochs": 1, "last_epochs": 1}
     recipe = load_recipe("iterative-2bit", overrides=settings)
-    assert recipe.apply(network, photos, Target(training_set=people)).iteration == 3
+    assert recipe.apply(network, photos, QuantizationContext(training_set=people)).iteration == 3
     assert len(looks) == 1
 
 
@@ -252,7 +252,7 @@ def test_few_images_make_one_batch_and_too_few_are_told_in_one_line(
 
 
 def lessons(network: Network, photos: Calibration, **settings: object) -> Lessons:
-    return lessons_for(network, QatSettings(**settings), photos, Target())
+    return lessons_for(network, QatSettings(**settings), photos, QuantizationContext())
 
 
 @pytest.mark.parametrize("batch", [None, 2])
@@ -285,7 +285,7 @@ def test_images_that_check_and_are_trained_on_are_counted(recipe: str, network: 
     more = {"first_epochs": 1, "iterations": 1} if recipe == "iterative-2bit" else {}
     settings = {**FEW, "loss": "arcface", "epochs": 1, **more}
     found = load_recipe(recipe, overrides=settings).apply(
-        network, calibration_from(people, 16), Target(training_set=people)
+        network, calibration_from(people, 16), QuantizationContext(training_set=people)
     )
     told = " ".join(found.notes)
     assert "over 4 images, 4 of which it was trained on" in told
@@ -375,7 +375,9 @@ def test_it_stops_after_the_iteration_that_is_asked_for_and_keeps_those_before(
 
 def test_a_training_tells_how_far_it_is(network: Network, photos: Calibration) -> None:
     lines: list[str] = []
-    load_recipe("qat-w4a8", overrides={**FEW, "epochs": 2}).apply(network, photos, Target(say=lines.append))
+    load_recipe("qat-w4a8", overrides={**FEW, "epochs": 2}).apply(
+        network, photos, QuantizationContext(say=lines.append)
+    )
     steps = [line.split("step ")[1].split(":")[0] for line in lines if "step " in line]
     assert steps[0].startswith("1 of ")
     first, last = steps[-1].split(" of ")
@@ -386,6 +388,6 @@ def test_a_training_tells_how_far_it_is(network: Network, photos: Calibration) -
 def test_iterations_tell_which_they_are(network: Network, photos: Calibration) -> None:
     lines: list[str] = []
     settings = {**FEW, "iterations": 2, "epochs": 1, "first_epochs": 1}
-    load_recipe("iterative-2bit", overrides=settings).apply(network, photos, Target(say=lines.append))
+    load_recipe("iterative-2bit", overrides=settings).apply(network, photos, QuantizationContext(say=lines.append))
     told = [line.split(", epoch")[0] for line in lines if ", epoch" in line]
     assert list(dict.fromkeys(told)) == ["iteration 1 of 2, 8.00 bits", "iteration 2 of 2, 2.00 bits"]

@@ -17,7 +17,7 @@ from veriquant.metrics import Options, verify
 from veriquant.metrics.directions import mean_cosine
 from veriquant.networks import Network, load_network
 from veriquant.onnxgraph.graph import Array
-from veriquant.quantization import Quantized, Target
+from veriquant.quantization import QuantizationContext, QuantizationResult
 from veriquant.recipes import load_recipe
 
 pytestmark = pytest.mark.real
@@ -58,12 +58,12 @@ def test_full_precision_has_its_published_accuracy(
     assert found.metrics["eer"].value == pytest.approx(eer, abs=0.001)
 
 
-def int8(real: Path, lfw: Benchmark, network: Network, **settings: float) -> Quantized:
+def int8(real: Path, lfw: Benchmark, network: Network, **settings: float) -> QuantizationResult:
     """Quantize with the default recipe on images of LFW that no pair names."""
     paths = [sample.path for sample in lfw.samples if sample.path is not None]
     recipe = load_recipe("int8", overrides=settings)
     calibration = load_calibration(real / "faces" / "lfw-112x112", recipe.calibration_images(), exclude=paths)
-    return recipe.apply(network, calibration, Target("onnxruntime", 1))
+    return recipe.apply(network, calibration, QuantizationContext("onnxruntime", 1))
 
 
 def embeddings(samples: Sequence[Sample], network: Network, file: bytes) -> Array:

@@ -21,7 +21,7 @@ from veriquant.networks.families import FAMILIES
 from veriquant.networks.network import network_digest
 from veriquant.quantization.prepare import prepare
 from veriquant.recipes import load_recipe
-from veriquant.simulation import Costs, Fitted, Precision, observe, simulate, simulate_graph
+from veriquant.simulation import Costs, Precision, QuantizerCache, observe, simulate, simulate_graph
 
 pytestmark = pytest.mark.real
 FIT, CHECK = 16, 8
@@ -31,7 +31,7 @@ FIT, CHECK = 16, 8
 class Prepared:
     network: Network
     calibration: Calibration
-    fitted: Fitted
+    fitted: QuantizerCache
     images: torch.Tensor
 
 
@@ -43,7 +43,7 @@ def y1(real: Path) -> Prepared:
     pixels = np.concatenate(list(image_batches(calibration.samples, network.spec, 8)))
     simulation = simulate_graph(prepare(network, pixels[:FIT]).graph, network)
     images = torch.from_numpy(pixels)
-    return Prepared(network, calibration, Fitted(simulation, observe(simulation, images[:FIT])), images[FIT:])
+    return Prepared(network, calibration, QuantizerCache(simulation, observe(simulation, images[:FIT])), images[FIT:])
 
 
 def taking_turns(y1: Prepared, *names: str) -> dict[str, Precision]:
@@ -112,7 +112,7 @@ def test_a_large_network_is_its_weights_and_little_else(real: Path) -> None:
     eight, four = (dict.fromkeys(simulation.groups, Precision(bits, 32)) for bits in (8, 4))
     # A byte for each of the 43,590,848 parameters, as sources count; here biases and slopes have 32 bits.
     assert costs.nominal_bytes(eight) / 1e6 == pytest.approx(43.59, rel=0.002)
-    made = Fitted(simulation, {}, ranges="minmax")
+    made = QuantizerCache(simulation, {}, ranges="minmax")
     for precisions in (eight, four):
         size = len(pack_planned(simulation, made, made.plan(precisions)))
         assert size == pytest.approx(costs.nominal_bytes(precisions), rel=0.03)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from veriquant.recovery import AdaRound, BiasCorrection, collect_moments
 from veriquant.schemes import SCHEMES
-from veriquant.simulation import Change, Fitted, Precision
+from veriquant.simulation import Precision, QuantizationConfig, QuantizerCache
 from veriquant.simulation.observe import watch
 
 IMAGES = torch.from_numpy(batch(12))
@@ -25,7 +25,14 @@ def test_the_mean_output_on_the_calibration_images_is_restored(layer: str, bits:
     means = []
     for change in ((weight, bias), (rounded, bias), (rounded, correct(layer, bias, rounded))):
         batches: list[Tensor] = []
-        watch(network, IMAGES, {layer}, lambda _, x, into=batches: into.append(x.clone()), "", Change({layer: change}))
+        watch(
+            network,
+            IMAGES,
+            {layer},
+            lambda _, x, into=batches: into.append(x.clone()),
+            "",
+            QuantizationConfig({layer: change}),
+        )
         means.append(torch.cat(batches).movedim(1, 0).flatten(1).mean(dim=1))
     truth, shifted, restored = means
     assert float((shifted - truth).abs().max()) > 1e-3
@@ -53,7 +60,7 @@ def test_the_recoveries_bring_the_whole_network_nearer_on_other_images(seed: int
     truth = network.embed(others)
 
     def noise(recover: AdaRound | None, correct: BiasCorrection | None) -> float:
-        fitted = Fitted(network, {}, recover=recover, correct=correct)
+        fitted = QuantizerCache(network, {}, recover=recover, correct=correct)
         found = network.embed(others, fitted.change(dict.fromkeys(network.groups, Precision(3, 32))))
         return float(((found - truth) ** 2).sum() / (truth**2).sum())
 

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from veriquant.errors import VeriQuantError
 from veriquant.schemes import AffineQuantizer
-from veriquant.schemes.levels import WIDTHS
+from veriquant.schemes.uniform_grid import WIDTHS
 
 RANGES = [(-1.0, 1.0), (-0.3, 2.0), (-7.0, 0.02), (0.0, 6.0), (-1e-3, 0.0), (0.4, 5.0), (-5.0, -0.4), (-1e4, 3e4)]
 

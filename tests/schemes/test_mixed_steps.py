@@ -130,15 +130,15 @@ def test_what_was_learned_settles_bit_for_bit(among: tuple[int, ...]) -> None:
         (quantizer(weight) - 1.1 * weight).square().sum().backward()
         optimizer.step()
     assert not torch.equal(start, quantizer.scale)
-    settled = quantizer.settled()
+    frozen = quantizer.freeze()
     values = quantizer(weight).detach()
-    assert list(settled.parameters()) == []
-    assert torch.equal(settled(weight), values)
-    assert torch.equal(settled(values), values)
-    assert torch.equal(settled.codes(values).decode(), values)
+    assert list(frozen.parameters()) == []
+    assert torch.equal(frozen(weight), values)
+    assert torch.equal(frozen(values), values)
+    assert torch.equal(frozen.codes(values).decode(), values)
     # Scales are rounded to float16 for files: the codes stay what they were.
-    rounded = MixedLevels(settled.scale.half().float(), settled.widths, settled.exponents)
-    assert torch.equal(rounded.codes(values).values, settled.codes(weight).values)
+    rounded = MixedLevels(frozen.scale.half().float(), frozen.widths, frozen.exponents)
+    assert torch.equal(rounded.codes(values).values, frozen.codes(weight).values)
 
 
 def test_a_step_thrown_below_zero_stays_positive_and_comes_back() -> None:

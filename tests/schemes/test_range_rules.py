@@ -10,7 +10,7 @@ from torch import Tensor
 
 from veriquant.errors import VeriQuantError
 from veriquant.schemes import BINS, RULES, AffineQuantizer, Histogram, activation_range, ranges, weight_range
-from veriquant.schemes.levels import WIDTHS
+from veriquant.schemes.uniform_grid import WIDTHS
 
 
 def observed(values: np.ndarray) -> Histogram:

@@ -20,8 +20,8 @@ from veriquant.schemes import (
     PactQuantizer,
     Quantizer,
 )
-from veriquant.schemes.levels import WIDTHS
 from veriquant.schemes.straight_through import along
+from veriquant.schemes.uniform_grid import WIDTHS
 
 KINDS = ["one-sided", "symmetric", "two-sided"]
 
@@ -118,14 +118,14 @@ def test_what_was_learned_settles_to_the_same_levels_bit_for_bit(bits: int, lear
         optimizer.zero_grad()
         (quantizer(values) - values).square().sum().backward()
         optimizer.step()
-    settled = quantizer.settled()
-    assert not torch.equal(settled.scale, fitted.scale)
-    assert not any(each.requires_grad for each in settled.parameters())
-    assert torch.equal(settled(values), quantizer(values.clone().requires_grad_()))
-    assert torch.equal(settled(values), quantizer.codes(values).decode())
-    assert len(settled(values).unique()) <= 2**bits
+    frozen = quantizer.freeze()
+    assert not torch.equal(frozen.scale, fitted.scale)
+    assert not any(each.requires_grad for each in frozen.parameters())
+    assert torch.equal(frozen(values), quantizer(values.clone().requires_grad_()))
+    assert torch.equal(frozen(values), quantizer.codes(values).decode())
+    assert len(frozen(values).unique()) <= 2**bits
     with torch.no_grad():
-        assert torch.equal(quantizer(values), settled(values))
+        assert torch.equal(quantizer(values), frozen(values))
 
 
 def test_learning_the_step_and_the_offset_lowers_the_error() -> None:
@@ -147,7 +147,7 @@ def test_a_step_thrown_below_zero_stays_positive_and_comes_back() -> None:
     quantizer = LearnedStepQuantizer(torch.tensor(0.5), torch.tensor(8), 4)
     with torch.no_grad():
         quantizer.scale.fill_(-1.0)
-    assert float(quantizer.settled().scale) == 0.5 / 256
+    assert float(quantizer.freeze().scale) == 0.5 / 256
     (quantizer(values) - values).square().sum().backward()
     assert quantizer.scale.grad is not None
     # A descent raises it.
@@ -245,14 +245,14 @@ def test_one_sided_pact_is_the_papers_formula(bits: int) -> None:
 def test_pact_clips_where_it_says_and_settles_bit_for_bit(kind: str, bits: int) -> None:
     quantizer, values = pact(kind, bits), torch.linspace(-3, 3, 3001)
     result = quantizer(values).detach()
-    step = float(quantizer.settled().scale)
+    step = float(quantizer.freeze().scale)
     low = {"one-sided": 0.0, "symmetric": -1.25, "two-sided": -0.8}[kind]
     high = 1.7 if kind == "two-sided" else 1.25
     assert float(result.min()) == pytest.approx(low, abs=step * 0.5001 if low else 1e-6)
     assert float(result.max()) == pytest.approx(high, abs=step * 0.5001 if low else 1e-6)
     assert (result == 0).any()
     assert len(result.unique()) == 2**bits
-    assert torch.equal(result, quantizer.settled()(values))
+    assert torch.equal(result, quantizer.freeze()(values))
     assert torch.equal(result, quantizer.codes(values).decode())
     assert torch.equal(result, quantizer(result).detach())
     with torch.no_grad():
@@ -265,9 +265,9 @@ def test_pact_clips_where_it_says_and_settles_bit_for_bit(kind: str, bits: int) 
 def test_pact_gives_alpha_the_gradients_of_what_was_clipped(kind: str) -> None:
     quantizer, given = pact(kind), draw(2, 3, 10, 10, seed=1)
     values = (draw(2, 3, 10, 10) * 2).requires_grad_()
-    settled = quantizer.settled()
-    low = -float(settled.zero_point) * float(settled.scale)
-    high = (255 - float(settled.zero_point)) * float(settled.scale)
+    frozen = quantizer.freeze()
+    low = -float(frozen.zero_point) * float(frozen.scale)
+    high = (255 - float(frozen.zero_point)) * float(frozen.scale)
     quantizer(values).backward(given)
     below, above = (given * side for side in (values.detach() <= low, values.detach() >= high))
     below, above = below.sum(), above.sum()
@@ -296,7 +296,7 @@ def test_pact_takes_its_kind_from_the_range_and_alpha_stays_positive() -> None:
     assert (PactQuantizer.over(0.0, 0.0).alpha > 0).all()
     with torch.no_grad():
         two.alpha.fill_(-1.0)
-    assert float(two.settled().scale) == pytest.approx(3.5 / 256 / 255)
+    assert float(two.freeze().scale) == pytest.approx(3.5 / 256 / 255)
 
 
 def test_pact_refuses_what_it_has_no_range_for() -> None:
@@ -410,7 +410,7 @@ def test_a_mixture_may_be_stored_in_wider_codes() -> None:
     values = quantizer(weight).detach()
     own = quantizer.own_codes(weight)
     quantizer.bits = 8
-    codes = quantizer.settled().codes(values)
+    codes = quantizer.freeze().codes(values)
     assert codes.bits == 8
     assert torch.equal(codes.decode(), values)
     assert torch.equal(codes.own_codes(), own)

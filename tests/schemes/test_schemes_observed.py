@@ -36,7 +36,7 @@ def test_nothing_is_observed_when_it_should_not_be(how: str) -> None:
     quantizer(torch.tensor([-1.0, 1.0]))
     before = {name: value.clone() for name, value in quantizer.state_dict().items()}
     if how == "frozen":
-        quantizer.freeze()
+        quantizer.stop_observing()
     else:
         quantizer.eval()
     assert quantizer(torch.tensor([9.0])).item() == pytest.approx(1.0, abs=1 / 127)
@@ -47,9 +47,9 @@ def test_settled_levels_are_the_same_and_stay() -> None:
     quantizer = ObservedQuantizer(4, 0, 2, running=False)
     values = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
     rounded = quantizer(values)
-    settled = quantizer.settled()
+    frozen = quantizer.freeze()
     quantizer(values * 3)
-    assert torch.equal(settled(values), rounded)
+    assert torch.equal(frozen(values), rounded)
 
 
 def test_it_starts_from_what_was_fitted() -> None:
@@ -61,7 +61,7 @@ def test_it_starts_from_what_was_fitted() -> None:
 def test_a_state_dict_holds_range_and_freezing() -> None:
     one, other = (ObservedQuantizer(8, None, 1, running=True) for _ in range(2))
     one(torch.tensor([-1.0, 3.0]))
-    one.freeze()
+    one.stop_observing()
     other.load_state_dict(one.state_dict())
     values = torch.linspace(-5, 5, 11)
     assert torch.equal(one(values), other(values))

@@ -1,4 +1,4 @@
-"""Fitted levels are made once and stored in float16's numbers; plans are data that a hand may edit."""
+"""QuantizerCache levels are made once and stored in float16's numbers; plans are data that a hand may edit."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hand_made import concat, fitted, pixels, plain, residual, simulated
 
 from veriquant.errors import VeriQuantError
 from veriquant.schemes import SCHEMES
-from veriquant.simulation import FP32, Fitted, Plan, Precision, check_plan, load_plan, observe
-from veriquant.simulation.fitted import halves, in_halves
+from veriquant.simulation import FP32, Plan, Precision, QuantizerCache, check_plan, load_plan, observe
 from veriquant.simulation.plan import PlanGroup
+from veriquant.simulation.quantizer_cache import halves, in_halves
 
 W4A8, W8A8, W8A16 = (Precision.parse(text) for text in ("W4A8", "W8A8", "W8A16"))
 
@@ -134,12 +134,12 @@ def test_a_width_that_a_scheme_has_not_is_refused_by_name() -> None:
 
 
 @pytest.fixture
-def made() -> Fitted:
+def made() -> QuantizerCache:
     return fitted(residual())
 
 
 @pytest.fixture
-def plan(made: Fitted) -> Plan:
+def plan(made: QuantizerCache) -> Plan:
     return made.plan({"c1": W8A8, "c2": W4A8, "c3": W8A16, "c4": W4A8, "gap": W8A8})
 
 
@@ -153,7 +153,7 @@ def edited(plan: Plan, path: Path, **groups: dict[str, object]) -> Plan:
     return load_plan(path)
 
 
-def test_a_plan_tells_what_is_what(made: Fitted, plan: Plan) -> None:
+def test_a_plan_tells_what_is_what(made: QuantizerCache, plan: Plan) -> None:
     assert plan.precisions() == {
         "c1": W8A8, "c2": W4A8, "c3": W8A16, "c4": W4A8, "gap": Precision(32, 8), "embedding": FP32,
     }  # fmt: skip
@@ -173,7 +173,7 @@ def test_a_plan_comes_back_as_it_was_saved(plan: Plan, tmp_path: Path) -> None:
     assert list(load_plan(tmp_path / "plan.json").groups) == list(plan.groups)
 
 
-def test_a_plan_means_its_precisions(made: Fitted, plan: Plan) -> None:
+def test_a_plan_means_its_precisions(made: QuantizerCache, plan: Plan) -> None:
     images = pixels(4)
     planned = made.simulation.embed(images, made.planned(plan))
     np.testing.assert_array_equal(
@@ -182,7 +182,7 @@ def test_a_plan_means_its_precisions(made: Fitted, plan: Plan) -> None:
     assert not np.allclose(planned, made.simulation.embed(images), rtol=1e-4)
 
 
-def test_a_group_switched_off_by_hand_is_left_in_float(made: Fitted, plan: Plan, tmp_path: Path) -> None:
+def test_a_group_switched_off_by_hand_is_left_in_float(made: QuantizerCache, plan: Plan, tmp_path: Path) -> None:
     images = pixels(4)
     off = edited(plan, tmp_path / "plan.json", c2={"enabled": False})
     without = {name: precision for name, precision in plan.precisions().items() if name != "c2"}
@@ -191,7 +191,7 @@ def test_a_group_switched_off_by_hand_is_left_in_float(made: Fitted, plan: Plan,
     assert not np.array_equal(found, made.simulation.embed(images, made.planned(plan)))
 
 
-def test_a_group_may_have_a_scheme_of_its_own(made: Fitted, plan: Plan, tmp_path: Path) -> None:
+def test_a_group_may_have_a_scheme_of_its_own(made: QuantizerCache, plan: Plan, tmp_path: Path) -> None:
     own = edited(plan, tmp_path / "plan.json", c2={"scheme": "kmeans"})
     change = made.planned(own)
     assert torch.equal(change.weights["c2"][0], made.weight("c2", 4, "kmeans").weight)
@@ -204,7 +204,9 @@ def test_a_group_may_have_a_scheme_of_its_own(made: Fitted, plan: Plan, tmp_path
 
 
 @pytest.mark.parametrize("bits", [1, 16])
-def test_a_width_edited_beyond_its_scheme_is_one_line(made: Fitted, plan: Plan, tmp_path: Path, bits: int) -> None:
+def test_a_width_edited_beyond_its_scheme_is_one_line(
+    made: QuantizerCache, plan: Plan, tmp_path: Path, bits: int
+) -> None:
     wide = edited(plan, tmp_path / "plan.json", c2={"weight_bits": bits, "scheme": "kmeans" if bits > 8 else None})
     with pytest.raises(VeriQuantError, match=f"{bits}-bit levels, which c2 asks for"):
         made.planned(wide)
@@ -251,7 +253,7 @@ def test_a_plan_of_another_network_is_refused(plan: Plan) -> None:
         check_plan(plan, simulated(concat()))
 
 
-def test_groups_that_are_unknown_or_missing_are_named(made: Fitted, plan: Plan) -> None:
+def test_groups_that_are_unknown_or_missing_are_named(made: QuantizerCache, plan: Plan) -> None:
     more = plan.model_copy(update={"groups": {**plan.groups, "nobody": PlanGroup(weight_bits=4)}})
     with pytest.raises(VeriQuantError, match=r"'nobody'.*1 unknown, 0 missing"):
         check_plan(more, made.simulation)
@@ -265,7 +267,7 @@ def test_a_plan_fits_the_same_structure_with_other_weights(plan: Plan) -> None:
     check_plan(plan, other)
     assert plan.digest != other.digest
     images = pixels(12)
-    change = Fitted(other, observe(other, images)).planned(plan)
+    change = QuantizerCache(other, observe(other, images)).planned(plan)
     assert not np.array_equal(other.embed(images, change), other.embed(images))
 
 

@@ -22,7 +22,7 @@ from hand_made import (
 )
 
 from veriquant.errors import VeriQuantError
-from veriquant.simulation import Change, Fitted, Precision, observe
+from veriquant.simulation import Precision, QuantizationConfig, QuantizerCache, observe
 from veriquant.simulation.steps import Program, Steps, check_finite
 
 EIGHT, FOUR = Precision(8, 8), Precision(4, 8)
@@ -37,7 +37,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def until(steps: Steps, program: Program, images: torch.Tensor, change: Change) -> dict[int, object]:
+def until(steps: Steps, program: Program, images: torch.Tensor, change: QuantizationConfig) -> dict[int, object]:
     """Return what `program` begins with, and constants: computed step by step, nothing else is kept."""
     env = steps.start(images)
     for index in range(program.first):
@@ -45,7 +45,7 @@ def until(steps: Steps, program: Program, images: torch.Tensor, change: Change) 
     return {**{index: env[index] for index in program.live}, **steps.constants}
 
 
-def whole(made: Fitted, precision: Precision = EIGHT) -> Change:
+def whole(made: QuantizerCache, precision: Precision = EIGHT) -> QuantizationConfig:
     """Return the change that quantizes every group."""
     return made.change(dict.fromkeys(made.simulation.groups, precision))
 
@@ -79,17 +79,17 @@ def test_what_is_live_is_needed(name: str) -> None:
     for first in range(1, steps.count + 1):
         program = steps.program(first)
         for index in program.live:
-            env = until(steps, program, images, Change())
+            env = until(steps, program, images, QuantizationConfig())
             del env[index]
             with pytest.raises(KeyError):
-                steps.finish(program, env, [Change()])
+                steps.finish(program, env, [QuantizationConfig()])
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_nothing_is_held_longer_than_it_is_used(name: str) -> None:
     steps = simulated(NETWORKS[name]()).steps
     env = steps.start(pixels(2))
-    steps.finish(steps.program(0), env, [Change()])
+    steps.finish(steps.program(0), env, [QuantizationConfig()])
     assert set(env) - set(steps.constants) == {steps.output}
     # What `last_uses` says is what a run from the start lets go of, and when.
     program = steps.program(0)
@@ -104,7 +104,7 @@ def test_stacked_changes_give_each_part_its_own_result(name: str) -> None:
     made = fitted(NETWORKS[name]())
     steps, images = made.simulation.steps, pixels(3)
     first_group = next(iter(made.simulation.groups))
-    changes = [Change(), whole(made), made.change({first_group: FOUR}), whole(made, Precision(4, 16))]
+    changes = [QuantizationConfig(), whole(made), made.change({first_group: FOUR}), whole(made, Precision(4, 16))]
     found = steps.finish(steps.program(0), steps.start(torch.cat([images] * len(changes))), changes)
     for part, change in zip(found.chunk(len(changes)), changes, strict=True):
         # The order of sums may depend on the size of a batch, and codes may follow.
@@ -130,9 +130,12 @@ def test_arithmetic_on_shapes_is_done_again_for_the_images_at_hand() -> None:
     program = steps.program(first)
     assert {steps.names["shape"], steps.names["count"], steps.names["wanted"]} <= set(program.order)
     images, rows = pixels(6), steps.names["r2"]
-    env = until(steps, program, images, Change())
+    env = until(steps, program, images, QuantizationConfig())
     assert [index for index in program.live if steps.is_stacked(index, env[index])] == [rows]
-    halves = [steps.finish(program, {**env, rows: env[rows][part]}, [Change()]) for part in (slice(0, 2), slice(2, 6))]
+    halves = [
+        steps.finish(program, {**env, rows: env[rows][part]}, [QuantizationConfig()])
+        for part in (slice(0, 2), slice(2, 6))
+    ]
     torch.testing.assert_close(torch.cat(halves), steps.run(images))
 
 
@@ -178,7 +181,7 @@ def test_only_few_bits_are_summed_as_codes(precision: str) -> None:
 def test_embedding_in_pieces_is_a_run_over_all(threads: int) -> None:
     made = fitted(residual_concat())
     images, change = pixels(11), whole(made)
-    # Quantized after quantized, so that codes may differ where the order of a sum does.
+    # QuantizationResult after quantized, so that codes may differ where the order of a sum does.
     found = made.simulation.embed(images, change, threads=threads)
     np.testing.assert_allclose(found, made.simulation.steps.run(images, change).numpy(), rtol=1e-3, atol=1e-3)
     assert found.shape == (11, 6)
@@ -198,7 +201,7 @@ def test_a_quantizer_acts_on_its_tensor_wherever_it_is_read() -> None:
     quantizer = made.activation("r1", 4)
     env = made.simulation.steps.start(pixels(2))
     for index in range(made.simulation.steps.names["query"] + 1):
-        made.simulation.steps.advance(index, env, [Change({}, {"r1": quantizer})])
+        made.simulation.steps.advance(index, env, [QuantizationConfig({}, {"r1": quantizer})])
     held = env[made.simulation.steps.names["tokens"]]
     assert len(held.unique()) <= 16
     assert len(env[made.simulation.steps.names["query"]].unique()) > 16
@@ -211,7 +214,7 @@ def test_observed_histograms_hold_every_value() -> None:
     assert set(found) == {tensor for group in simulation.groups.values() for tensor in group.activations}
     env = simulation.steps.start(images)
     for index in range(simulation.steps.count):
-        simulation.steps.advance(index, env, [Change()])
+        simulation.steps.advance(index, env, [QuantizationConfig()])
     for name, histogram in found.items():
         values = env[simulation.steps.names[name]]
         assert histogram.low == pytest.approx(float(values.min()), rel=1e-5)

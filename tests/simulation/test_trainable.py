@@ -15,7 +15,7 @@ from veriquant.schemes import AffineQuantizer, LearnedStepQuantizer
 from veriquant.schemes.dorefa import DorefaQuantizer
 from veriquant.schemes.mixed_step import MixedStepQuantizer
 from veriquant.schemes.pact import PactQuantizer
-from veriquant.simulation import Fitted, Precision
+from veriquant.simulation import Precision, QuantizerCache
 from veriquant.simulation.trainable import Trainable
 
 IMAGES = pixels(16, seed=5)
@@ -30,7 +30,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def learning(made: Fitted, precision: str) -> Trainable:
+def learning(made: QuantizerCache, precision: str) -> Trainable:
     """Return the network with learned steps, from the fitted levels."""
     change = made.change(dict.fromkeys(made.simulation.groups, Precision.parse(precision)))
     bits = Precision.parse(precision).weight_bits
@@ -89,14 +89,14 @@ def test_what_was_trained_is_what_the_file_computes(precision: str) -> None:
             parameter.mul_(1 + 0.1 * torch.rand(parameter.shape, generator=draw))
     trained = network.eval()(PIXELS).detach().numpy()
     before = made.simulation.embed(PIXELS, made.planned(_plan(made, precision)))
-    network.settle(made)
+    network.freeze_into(made)
     plan = _plan(made, precision)
-    settled = made.simulation.embed(PIXELS, made.planned(plan))
+    frozen = made.simulation.embed(PIXELS, made.planned(plan))
     # Scales and biases go to float16, no more: here and there a value falls on the next level.
-    assert cosines(settled, trained).mean() > 0.999
-    assert np.linalg.norm(settled - before) > 5 * np.linalg.norm(settled - trained)
+    assert cosines(frozen, trained).mean() > 0.999
+    assert np.linalg.norm(frozen - before) > 5 * np.linalg.norm(frozen - trained)
     file = in_onnxruntime(pack_planned(made.simulation, made, plan), IMAGES)
-    np.testing.assert_allclose(file, settled, rtol=1e-5, atol=1e-5 * np.abs(settled).max())
+    np.testing.assert_allclose(file, frozen, rtol=1e-5, atol=1e-5 * np.abs(frozen).max())
 
 
 @pytest.mark.parametrize(
@@ -126,14 +126,14 @@ def test_weights_of_widths_of_their_own_are_what_the_files_compute(
         activations[tensor] = PactQuantizer.over(low, low + 255 * float(observed.scale))
     network = Trainable(made.simulation, weights, activations).eval()
     trained = network(PIXELS).detach().numpy()
-    network.settle(made)
+    network.freeze_into(made)
     bits = max(quantizer.bits for _, quantizer in network.quantized().values())
     plan = made.plan(dict.fromkeys(made.simulation.groups, Precision(bits, 8)))
-    settled = made.simulation.embed(PIXELS, made.planned(plan))
-    assert cosines(settled, trained).mean() > 0.999
+    frozen = made.simulation.embed(PIXELS, made.planned(plan))
+    assert cosines(frozen, trained).mean() > 0.999
     file = pack_planned(made.simulation, made, plan)
     if bits <= 8:
-        np.testing.assert_allclose(in_onnxruntime(file, IMAGES), settled, rtol=1e-5, atol=1e-5 * np.abs(settled).max())
+        np.testing.assert_allclose(in_onnxruntime(file, IMAGES), frozen, rtol=1e-5, atol=1e-5 * np.abs(frozen).max())
     codes = {name: made.weight(name, bits).quantizer.codes(made.weight(name, bits).weight) for name in weights}
     save_pack(tmp_path / "net.safetensors", codes, {})
     for name, found in load_pack(tmp_path / "net.safetensors").codes.items():
@@ -142,7 +142,7 @@ def test_weights_of_widths_of_their_own_are_what_the_files_compute(
         assert (found.widths is None) == (len(mixture) == 1 and levels == "dorefa")
     save_module(tmp_path / "module.safetensors", made.simulation, made, plan)
     loaded = load_module(tmp_path / "module.safetensors")(PIXELS).numpy()
-    np.testing.assert_allclose(loaded, settled, rtol=1e-6, atol=1e-6 * np.abs(settled).max())
+    np.testing.assert_allclose(loaded, frozen, rtol=1e-6, atol=1e-6 * np.abs(frozen).max())
 
 
 def test_a_state_dict_brings_all_that_was_learned_back() -> None:
@@ -188,5 +188,5 @@ def test_what_does_not_learn_is_kept_in_training_mode_and_is_no_part_of_the_stat
     assert [name for name, _ in network.named_parameters()] == names
 
 
-def _plan(made: Fitted, precision: str):
+def _plan(made: QuantizerCache, precision: str):
     return made.plan(dict.fromkeys(made.simulation.groups, Precision.parse(precision)))

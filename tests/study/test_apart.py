@@ -13,7 +13,7 @@ from veriquant.data.record_io import write_records
 from veriquant.data.training_set import load_training_set
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.sample import Sample
-from veriquant.study.apart import files_tested, left_out, none_trained_on, refuse_tested
+from veriquant.study.train_test_overlap import files_tested, left_out, none_trained_on, refuse_tested
 
 
 @pytest.fixture

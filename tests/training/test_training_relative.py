@@ -20,7 +20,7 @@ def test_it_is_adamw_on_the_parameter_divided_by_its_unit(decay: float) -> None:
     start, wanted = torch.randn(4, 5, generator=draw), torch.randn(4, 5, generator=draw)
     plain, measured = nn.Parameter(start.clone()), nn.Parameter(start * unit)
     on_shares = torch.optim.AdamW([plain], lr=0.05, weight_decay=decay)
-    on_sizes = RelativeAdamW([{"params": [measured], "units": [unit]}], lr=0.05, weight_decay=decay)
+    on_sizes = RelativeAdamW([{"params": [measured], "scales": [unit]}], lr=0.05, weight_decay=decay)
     for _ in range(30):
         for optimizer, value in ((on_shares, plain), (on_sizes, measured / unit)):
             optimizer.zero_grad()
@@ -48,21 +48,21 @@ class Two(nn.Module):
         self.first, self.second = nn.Linear(12, 6, bias=False), nn.Linear(6, 4, bias=False)
         self.levels = LearnedStepQuantizer.of(AffineQuantizer(torch.tensor(0.1), torch.tensor(8), 4), batched=True)
 
-    def tapped(self, images: Tensor, tensors: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
+    def forward_features(self, images: Tensor, tensors: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
         between = self.levels(self.first(images.flatten(1)))
         return self.second(between), [between for _ in tensors]
 
 
 def test_levels_are_a_group_of_their_own_and_only_measured_parameters_have_units() -> None:
     network = Two()
-    units = {network.first.weight: torch.tensor(2.0), network.levels.scale: torch.tensor(0.1)}
-    groups = grouped(network, 0.5, units)
+    scales = {network.first.weight: torch.tensor(2.0), network.levels.scale: torch.tensor(0.1)}
+    groups = grouped(network, 0.5, scales)
     assert sum(len(group["params"]) for group in groups) == 3
     found = {id(p): group for group in groups for p in group["params"]}
     assert found[id(network.levels.scale)]["lr_multiplier"] == 0.5
     assert found[id(network.levels.scale)]["weight_decay"] == 0
-    assert [float(unit) for unit in found[id(network.first.weight)]["units"]] == [2.0]
-    assert "units" not in found[id(network.second.weight)]
+    assert [float(unit) for unit in found[id(network.first.weight)]["scales"]] == [2.0]
+    assert "scales" not in found[id(network.second.weight)]
 
 
 def test_the_way_to_the_embeddings_counts_as_much_as_it_is_told_to() -> None:
@@ -71,7 +71,9 @@ def test_the_way_to_the_embeddings_counts_as_much_as_it_is_told_to() -> None:
     images, labels = torch.randn(5, 3, 2, 2), torch.zeros(5, dtype=torch.int64)
     plain = Distillation(student, teacher).loss(images, labels)
     held = Distillation(student, teacher, on_the_way=["between"], weight=3.0).loss(images, labels)
-    expected = difference(student.tapped(images, ["between"])[1], teacher.tapped(images, ["between"])[1])
+    expected = difference(
+        student.forward_features(images, ["between"])[1], teacher.forward_features(images, ["between"])[1]
+    )
     torch.testing.assert_close(held["difference"], expected.detach())
     torch.testing.assert_close(held["loss"], plain["loss"] + 3 * expected)
     assert "difference" not in plain

@@ -4,13 +4,13 @@ from veriquant.allocation.agreement import Additivity, Agreement, additivity, ke
 from veriquant.allocation.budget import Budget, CostBudget, TaskBudget, parse_budget, parse_metric
 from veriquant.allocation.fit import fit_noise
 from veriquant.allocation.front import FrontPoint, front, hull
-from veriquant.allocation.optimum import Optimum, cheapest, least_noise
-from veriquant.allocation.pose import pose
+from veriquant.allocation.greedy import GreedyPath, Step, greedy
+from veriquant.allocation.integer_programme import Optimum, cheapest, least_noise
 from veriquant.allocation.problem import Assignment, Option, Problem
+from veriquant.allocation.problem_builder import build_problem
 from veriquant.allocation.search import SEARCHES, Found, Search
 from veriquant.allocation.sensitivity import Entry, SensitivityList, measure
 from veriquant.allocation.uniform import Uniform, uniform
-from veriquant.allocation.walk import Step, Walk, walk
 
 __all__ = [
     "SEARCHES",
@@ -22,6 +22,7 @@ __all__ = [
     "Entry",
     "Found",
     "FrontPoint",
+    "GreedyPath",
     "Optimum",
     "Option",
     "Problem",
@@ -30,18 +31,17 @@ __all__ = [
     "Step",
     "TaskBudget",
     "Uniform",
-    "Walk",
     "additivity",
+    "build_problem",
     "cheapest",
     "fit_noise",
     "front",
+    "greedy",
     "hull",
     "kendall_tau",
     "least_noise",
     "measure",
     "parse_budget",
     "parse_metric",
-    "pose",
     "uniform",
-    "walk",
 ]

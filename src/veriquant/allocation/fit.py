@@ -17,16 +17,16 @@ from torch import Tensor
 
 from veriquant.allocation.responses import Candidates
 from veriquant.progress import track
-from veriquant.simulation.fitted import Fitted
 from veriquant.simulation.precision import FLOAT_BITS, Precision
+from veriquant.simulation.quantizer_cache import QuantizerCache
 from veriquant.simulation.simulation import as_images
-from veriquant.simulation.steps import Change
+from veriquant.simulation.steps import QuantizationConfig
 
 _PIECE = 4
 
 
 def fit_noise(
-    fitted: Fitted, images: Tensor, candidates: Candidates, *, seed: int = 0
+    fitted: QuantizerCache, images: Tensor, candidates: Candidates, *, seed: int = 0
 ) -> dict[str, dict[Precision, float]]:
     """Return FIT for every group and candidate: the noise-to-signal ratio that it predicts.
 
@@ -59,13 +59,18 @@ def fit_noise(
     return found
 
 
-def _weight_noise(fitted: Fitted, operation: str, bits: int) -> float:
+def _weight_noise(fitted: QuantizerCache, operation: str, bits: int) -> float:
     error = fitted.weight(operation, bits).weight - fitted.simulation.weighted(operation).weight.detach()
     return float(error.square().mean())
 
 
 def _activations(
-    fitted: Fitted, images: Tensor, tensors: set[str], weights: set[str], wanted: set[tuple[str, int]], seed: int
+    fitted: QuantizerCache,
+    images: Tensor,
+    tensors: set[str],
+    weights: set[str],
+    wanted: set[tuple[str, int]],
+    seed: int,
 ) -> tuple[Mapping[str, float], Mapping[tuple[str, int], float]]:
     """Return the Fisher trace of every tensor and weight, and the mean squared noise of every tensor and width."""
     steps = fitted.simulation.steps
@@ -81,7 +86,7 @@ def _activations(
         env = steps.start(piece.clone().requires_grad_())
         kept: dict[str, Tensor] = {}
         for index in order:
-            steps.advance(index, env, [Change()])
+            steps.advance(index, env, [QuantizationConfig()])
             if index in numbers:
                 kept[numbers[index]] = env[index]
         output = torch.nn.functional.normalize(env[steps.output].flatten(1))

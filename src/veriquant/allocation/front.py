@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from veriquant.allocation.integer_programme import least_noise
 from veriquant.allocation.limits import require_costs
-from veriquant.allocation.optimum import least_noise
 from veriquant.allocation.problem import Option, Problem
 from veriquant.simulation.precision import Precision
 

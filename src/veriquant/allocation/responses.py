@@ -22,11 +22,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from veriquant.simulation.fitted import Fitted
 from veriquant.simulation.pool import one_thread_each
 from veriquant.simulation.precision import Precision
+from veriquant.simulation.quantizer_cache import QuantizerCache
 from veriquant.simulation.simulation import as_images
-from veriquant.simulation.steps import Change, Env, Program, Steps
+from veriquant.simulation.steps import Env, Program, QuantizationConfig, Steps
 
 Embeddings = npt.NDArray[np.float32]
 Candidates = Mapping[str, Sequence[Precision]]
@@ -46,7 +46,9 @@ class Response:
     embeddings: Mapping[Precision, Embeddings]
 
 
-def distinct(fitted: Fitted, group: str, candidates: Sequence[Precision]) -> dict[tuple[int, int], list[Precision]]:
+def distinct(
+    fitted: QuantizerCache, group: str, candidates: Sequence[Precision]
+) -> dict[tuple[int, int], list[Precision]]:
     """Return the candidates by what they change: without weights, W4A8 and W8A8 are one."""
     members = fitted.simulation.groups[group]
     found: dict[tuple[int, int], list[Precision]] = {}
@@ -57,7 +59,7 @@ def distinct(fitted: Fitted, group: str, candidates: Sequence[Precision]) -> dic
 
 
 def responses(
-    fitted: Fitted,
+    fitted: QuantizerCache,
     images: Tensor,
     candidates: Candidates,
     *,
@@ -92,7 +94,7 @@ class _Job:
 
     group: str
     names: Sequence[Sequence[Precision]]
-    changes: Sequence[Change]
+    changes: Sequence[QuantizationConfig]
     first: int
     head: Mapping[str, int]
     program: Program
@@ -100,7 +102,7 @@ class _Job:
     """Whether the images lie along the first axis wherever the candidates differ, so that one batch holds them all."""
 
     @classmethod
-    def of(cls, fitted: Fitted, group: str, candidates: Sequence[Precision]) -> _Job:
+    def of(cls, fitted: QuantizerCache, group: str, candidates: Sequence[Precision]) -> _Job:
         by_change = distinct(fitted, group, candidates)
         changes = [fitted.change({group: each[0]}) for each in by_change.values()]
         steps = fitted.simulation.steps
@@ -132,7 +134,7 @@ class _Job:
             }
             return self._finish(steps, env, self.changes)
 
-    def _finish(self, steps: Steps, env: Env, changes: Sequence[Change]) -> Tensor:
+    def _finish(self, steps: Steps, env: Env, changes: Sequence[QuantizationConfig]) -> Tensor:
         if not self.program.divisible:
             return steps.finish(steps.program(0), env, changes)
         for name, index in self.head.items():
@@ -158,7 +160,7 @@ class _State:
         """Compute all steps before `first`, and let go of what nothing needs from there on."""
         with torch.inference_mode():
             while self._at < first:
-                self._steps.advance(self._at, self._env, [Change()])
+                self._steps.advance(self._at, self._env, [QuantizationConfig()])
                 self._at += 1
         for index in [i for i in self._env if self._last_use.get(i, 0) < first and i not in self._steps.constants]:
             del self._env[index]

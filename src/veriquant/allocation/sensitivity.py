@@ -33,8 +33,8 @@ from veriquant.files import atomic_path, code_digest, json_digest, write_json
 from veriquant.metrics.directions import has_direction
 from veriquant.progress import bar
 from veriquant.results import Record
-from veriquant.simulation.fitted import Fitted
 from veriquant.simulation.precision import FP32, Precision
+from veriquant.simulation.quantizer_cache import QuantizerCache
 from veriquant.simulation.steps import check_finite
 
 #: A list from other code in these rooms is not this list.
@@ -117,7 +117,7 @@ def sqnr_db(ratios: np.ndarray[Any, np.dtype[np.float64]]) -> float:
 
 
 def measure(
-    fitted: Fitted,
+    fitted: QuantizerCache,
     images: Tensor,
     candidates: Candidates | None = None,
     *,
@@ -187,7 +187,7 @@ def measure(
     return found
 
 
-def all_candidates(fitted: Fitted) -> dict[str, tuple[Precision, ...]]:
+def all_candidates(fitted: QuantizerCache) -> dict[str, tuple[Precision, ...]]:
     """Return every width that the target has for each group, floating point aside: it does no harm.
 
     A group without any such width is left out.
@@ -209,7 +209,7 @@ def cache_folder() -> Path:
 
 
 def _remembered(
-    fitted: Fitted, block: Tensor, asked: Candidates, number: int, ledger: _Ledger, threads: int | None
+    fitted: QuantizerCache, block: Tensor, asked: Candidates, number: int, ledger: _Ledger, threads: int | None
 ) -> Iterator[Response]:
     for group in asked:
         if ledger.has(number, group):
@@ -217,7 +217,7 @@ def _remembered(
     yield from responses(fitted, block, asked, threads=threads, done=lambda group: ledger.has(number, group))
 
 
-def _key(fitted: Fitted, images: Tensor, asked: Candidates, settings: Mapping[str, Any], metric: str) -> str:
+def _key(fitted: QuantizerCache, images: Tensor, asked: Candidates, settings: Mapping[str, Any], metric: str) -> str:
     simulation = fitted.simulation
     weights = hashlib.sha256(simulation.graph.to_bytes())
     samples = hashlib.sha256(np.ascontiguousarray(images.contiguous().numpy()).tobytes())

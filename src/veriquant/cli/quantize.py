@@ -102,7 +102,7 @@ def quantize(
     from veriquant.files import write_bytes
     from veriquant.networks import load_network
     from veriquant.networks.onnx_file import network_of_onnx
-    from veriquant.quantization import METHODS, Target
+    from veriquant.quantization import METHODS, QuantizationContext
     from veriquant.recipes import load_recipe
     from veriquant.study.inputs import calibration_set
     from veriquant.study.units import to_stderr
@@ -153,7 +153,7 @@ def quantize(
         say(f"note: recipe {chosen.name} looks at no images; --calibration has no effect")
     judge = None if benchmark is None else Judge(load_benchmark(benchmark))
     people = None if training_set is None else _people(chosen, training_set)
-    made = chosen.apply(loaded, samples, Target(runtime, threads, judge, people, to_stderr))
+    made = chosen.apply(loaded, samples, QuantizationContext(runtime, threads, judge, people, to_stderr))
     network_of_onnx(made.onnx, loaded.spec, name=out.stem, source=str(out))  # what is written runs
     if for_torch:
         assert made.save_pack is not None

@@ -12,7 +12,7 @@ from veriquant.cli.screen import Input, check_writable, literal, parse_input, pa
 
 if TYPE_CHECKING:
     from veriquant.allocation import Problem, SensitivityList
-    from veriquant.quantization.simulated import Bench
+    from veriquant.quantization.simulated import CalibratedModel
 
 _SHOWN = 12
 #: Settings of `mixed` that a list has no use for: they choose from it, or have an option of their own here.
@@ -55,13 +55,13 @@ def sensitivity(
     recognition, above 40 dB it does not show. No labels are needed. The list is kept in the user's cache folder (or
     $VERIQUANT_CACHE): the same question is answered at once, and a stopped run goes on where it was.
     """  # noqa: D301
-    from veriquant.allocation import measure, pose
+    from veriquant.allocation import build_problem, measure
     from veriquant.allocation.sensitivity import cache_folder
     from veriquant.errors import VeriQuantError
     from veriquant.files import write_json
     from veriquant.networks import load_network
     from veriquant.quantization.mixed_settings import MixedSettings
-    from veriquant.quantization.simulated import on_the_bench
+    from veriquant.quantization.simulated import calibrate_model
     from veriquant.quantization.usable import usable
     from veriquant.recipes import Recipe
     from veriquant.study.inputs import calibration_set
@@ -84,17 +84,17 @@ def sensitivity(
     samples, left_out = usable(samples, loaded)
     for note in left_out:
         say(f"note: {note}")
-    bench = on_the_bench(loaded, settings, samples, settings.table())
+    bench = calibrate_model(loaded, settings, samples, settings.table())
     found = measure(bench.fitted, bench.fit, cache=cache_folder(), recovery=bench.recovery)
     _print(found, bench)
     if out is not None:
         write_json(out, found.model_dump(mode="json"))
         say(f"{out}: {len(found.entries)} entries")
     if front is not None:
-        _front(pose(bench.costs, found), front, points)
+        _front(build_problem(bench.costs, found), front, points)
 
 
-def _print(found: SensitivityList, bench: Bench) -> None:
+def _print(found: SensitivityList, bench: CalibratedModel) -> None:
     from veriquant.allocation.sensitivity import order
 
     widths = list(dict.fromkeys(entry.precision for entry in found.entries))

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from veriquant.metrics.levels import Levels
 from veriquant.metrics.protocol import Floats
+from veriquant.metrics.sorted_scores import SortedScores
 
 
-def fold_accuracies(levels: Levels, weights: Floats) -> tuple[Floats, Floats]:
+def fold_accuracies(levels: SortedScores, weights: Floats) -> tuple[Floats, Floats]:
     """Return accuracy and threshold of each fold, two float64 (r, k), for weights (r, m) of the sorted comparisons.
 
     A fold, or the rest, without weight gives NaN.

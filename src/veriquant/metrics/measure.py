@@ -17,10 +17,10 @@ from veriquant.metrics.allpairs_groups import GROUPS, group_figures
 from veriquant.metrics.curve import Trials
 from veriquant.metrics.folds import fold_accuracies
 from veriquant.metrics.identification import from_ranks, identify
-from veriquant.metrics.levels import levels
 from veriquant.metrics.protocol import Floats, Ints, Options, Protocol, Singles, rate_name
 from veriquant.metrics.resampling import FEWEST_PEOPLE, draw_people, interval, list_figures, number_people
 from veriquant.metrics.scores import norms, pair_cosines, summary, unit
+from veriquant.metrics.sorted_scores import sort_scores
 from veriquant.metrics.support import both_support, operating_support
 from veriquant.results import Metric, ScoreSummary, Support
 
@@ -111,7 +111,7 @@ def _measure_list(
     # A comparison scored both ways is still one comparison of two people: it lends its operating point no more support.
     share = 2 if both_ways else 1
     figures: dict[str, Floats] = {}
-    ordered = levels(scores, genuine, one, two, folds)
+    ordered = sort_scores(scores, genuine, one, two, folds)
     usable = bool(len(trials.genuine) and trials.impostors)
     if replicates and options.resamples and people >= FEWEST_PEOPLE and usable:
         drawn = draw_people(people, options.resamples, options.seed)

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from veriquant.metrics.curve import area, crossing, lowest_cost
 from veriquant.metrics.folds import fold_accuracies
-from veriquant.metrics.levels import Levels
 from veriquant.metrics.protocol import Floats, Ints, Options
+from veriquant.metrics.sorted_scores import SortedScores
 
 FEWEST_PEOPLE = 10
 """With fewer people the percentiles of resampling them are meaningless."""
@@ -60,7 +60,7 @@ def curve_figures(fmr: Floats, fnmr: Floats, options: Options, interpolate: bool
 
 
 def list_figures(
-    levels: Levels, drawn: npt.NDArray[np.integer], options: Options, at: tuple[float, ...], full: bool
+    levels: SortedScores, drawn: npt.NDArray[np.integer], options: Options, at: tuple[float, ...], full: bool
 ) -> dict[str, Floats]:
     """Return the figures of a list of comparisons in every resample, float64 (r,) each.
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from veriquant.errors import VeriQuantError
 from veriquant.files import atomic_tensors_path
 from veriquant.frontends.spec import InputSpec
-from veriquant.networks.damage import apparent_damage
+from veriquant.networks.file_faults import file_fault
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -103,7 +103,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Metadata]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise VeriQuantError(
-            f"{path}: {apparent_damage(path) or f'not a whole safetensors file ({_first_line(error)})'}; get it again"
+            f"{path}: {file_fault(path) or f'not a whole safetensors file ({_first_line(error)})'}; get it again"
         ) from error
     try:
         return tensors, Metadata.model_validate(json.loads(text))
@@ -117,7 +117,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Metadata]:
 def _read_pickle(path: Path) -> object:
     import torch
 
-    if damage := apparent_damage(path):
+    if damage := file_fault(path):
         raise VeriQuantError(f"{path}: {damage}; get it again")
     try:
         with warnings.catch_warnings():

@@ -9,7 +9,7 @@ import onnx
 import onnx.external_data_helper
 
 from veriquant.errors import VeriQuantError
-from veriquant.networks.damage import apparent_damage
+from veriquant.networks.file_faults import file_fault
 
 _TWO_GIB = 2**31
 
@@ -25,7 +25,7 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, bytes]:
         content = path.read_bytes()
     except OSError as error:
         raise VeriQuantError(f"cannot read {path}: {error.strerror or error}") from error
-    if damage := apparent_damage(path):
+    if damage := file_fault(path):
         raise VeriQuantError(f"{path}: {damage}; get it again")
     model = onnx.ModelProto()
     try:

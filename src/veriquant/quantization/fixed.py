@@ -9,8 +9,8 @@ from pydantic import Field, field_validator
 from veriquant.data.calibration import Calibration
 from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
-from veriquant.quantization.method import METHODS, Method, Quantized, Target
-from veriquant.quantization.simulated import SimulatedSettings, checked_plan, on_the_bench, settings_of
+from veriquant.quantization.method import METHODS, Method, QuantizationContext, QuantizationResult
+from veriquant.quantization.simulated import SimulatedSettings, calibrate_model, checked_plan, settings_of
 from veriquant.simulation import Plan, load_plan
 from veriquant.simulation.precision import Precision
 
@@ -42,13 +42,15 @@ class FixedSettings(SimulatedSettings):
         return plan
 
 
-def _run(network: Network, settings: FixedSettings, calibration: Calibration | None, target: Target) -> Quantized:
+def _run(
+    network: Network, settings: FixedSettings, calibration: Calibration | None, target: QuantizationContext
+) -> QuantizationResult:
     assert calibration is not None
     if settings.plan is not None:
-        bench = on_the_bench(network, settings_of(settings.plan, settings), calibration)
+        bench = calibrate_model(network, settings_of(settings.plan, settings), calibration)
         plan = checked_plan(bench, settings.plan)
     else:
-        bench = on_the_bench(network, settings, calibration)
+        bench = calibrate_model(network, settings, calibration)
         plan = bench.plan(dict.fromkeys(bench.simulation.groups, Precision.parse(settings.precision)))
     content = bench.file(plan)
     noise, sqnr = bench.noise_under(bench.fitted.planned(plan))
@@ -59,7 +61,7 @@ def _run(network: Network, settings: FixedSettings, calibration: Calibration | N
         f"weight, nominal {bench.costs.nominal_bytes(precisions) / 1e6:.3f} MB, on disk {len(content) / 1e6:.3f} MB"
     )
     bench.notes.append(bench.agreement(content, plan))
-    return Quantized(content, bench.layers(plan), bench.notes, plan=plan, save_pack=bench.pack_saver(plan))
+    return QuantizationResult(content, bench.layers(plan), bench.notes, plan=plan, save_pack=bench.pack_saver(plan))
 
 
 METHODS.add(

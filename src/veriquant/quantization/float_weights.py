@@ -29,5 +29,5 @@ def store_in_eight_bits(content: bytes, names: Collection[str]) -> tuple[bytes, 
         if weight is None or weight.dtype != np.float32 or weight.size < _SMALLEST:
             continue
         rows = torch.from_numpy((weight.T if is_transposed(node) else weight).copy())
-        weights[node.name] = PackedWeight(SCHEMES.get("symmetric").fit_weight(rows, 8, "mse").codes(rows))
+        weights[node.name] = PackedWeight(SCHEMES.get("symmetric").for_weights()(rows, 8, "mse").codes(rows))
     return (pack_onnx(graph, weights, {}) if weights else content), set(weights)

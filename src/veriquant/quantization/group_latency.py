@@ -14,8 +14,8 @@ from veriquant.deploy.latency import measure_latency
 from veriquant.deploy.profiling import profile
 from veriquant.deploy.runtimes import open_embedder
 from veriquant.errors import VeriQuantError
-from veriquant.quantization.method import Target
-from veriquant.quantization.simulated import Bench
+from veriquant.quantization.method import QuantizationContext
+from veriquant.quantization.simulated import CalibratedModel
 from veriquant.simulation.groups import Group
 from veriquant.simulation.precision import Precision
 
@@ -38,7 +38,7 @@ class GroupTimes:
     note: str
 
 
-def group_milliseconds(bench: Bench, target: Target) -> GroupTimes:
+def group_milliseconds(bench: CalibratedModel, target: QuantizationContext) -> GroupTimes:
     """Measure every group in floating point and at 8 bits; raise `VeriQuantError` where no runtime can."""
     if bench.simulation.table.name != _TARGET or target.runtime != "onnxruntime":
         raise VeriQuantError(
@@ -65,7 +65,7 @@ def group_milliseconds(bench: Bench, target: Target) -> GroupTimes:
     return GroupTimes(found, min(rest_float, rest_integer), reference, note)
 
 
-def measured_ratio(bench: Bench, content: bytes, target: Target) -> float:
+def measured_ratio(bench: CalibratedModel, content: bytes, target: QuantizationContext) -> float:
     """Return the time of a file as a share of the user's full-precision file, both run in turns, batch 1."""
     files = {"fp32": bench.network.onnx, "file": content}
     embedders = {
@@ -78,12 +78,12 @@ def measured_ratio(bench: Bench, content: bytes, target: Target) -> float:
     return ratio
 
 
-def _milliseconds(bench: Bench, content: bytes, target: Target) -> float:
+def _milliseconds(bench: CalibratedModel, content: bytes, target: QuantizationContext) -> float:
     embedder = open_embedder(content, bench.network.spec, runtime=target.runtime, threads=target.threads)
     return measure_latency({"file": embedder}, reference="file", batches=(1,), rounds=_ROUNDS)["file"][0].median_ms
 
 
-def _owners(bench: Bench) -> dict[str, str]:
+def _owners(bench: CalibratedModel) -> dict[str, str]:
     """Return the group of every name that the runtime's profiler may use: operations, and the tensors they make."""
     graph = bench.simulation.graph
     users = graph.consumers()
@@ -101,7 +101,9 @@ def _owners(bench: Bench) -> dict[str, str]:
     return owner
 
 
-def _times(content: bytes, owner: dict[str, str], bench: Bench, target: Target) -> tuple[dict[str, float], float, int]:
+def _times(
+    content: bytes, owner: dict[str, str], bench: CalibratedModel, target: QuantizationContext
+) -> tuple[dict[str, float], float, int]:
     """Return milliseconds by group, of all the rest, and how many operations are the rest."""
     found = profile(content, bench.network.spec, threads=target.threads, runs=_RUNS)
     by_group = dict.fromkeys(bench.simulation.groups, 0.0)

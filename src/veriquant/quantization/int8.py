@@ -33,7 +33,7 @@ from veriquant.onnxgraph.graph import WEIGHTED, Array, Graph, operation
 from veriquant.progress import working
 from veriquant.quantization.float_weights import store_in_eight_bits
 from veriquant.quantization.layers import quantized_layers
-from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
+from veriquant.quantization.method import METHODS, Method, QuantizationContext, QuantizationResult, Settings
 from veriquant.quantization.prepare import fit_and_check, prepare
 from veriquant.quantization.qdq import Kernels, insert_qdq
 from veriquant.quantization.ranges import Range, collect_histograms
@@ -97,7 +97,7 @@ class _Work:
 
     network: Network
     settings: Int8Settings
-    target: Target
+    target: QuantizationContext
     layout: _Layout
     graph: Graph
     ranges: dict[str, Range]
@@ -123,7 +123,9 @@ class _Built:
     """What must be known beside the cosine."""
 
 
-def _run(network: Network, settings: Int8Settings, calibration: Calibration | None, target: Target) -> Quantized:
+def _run(
+    network: Network, settings: Int8Settings, calibration: Calibration | None, target: QuantizationContext
+) -> QuantizationResult:
     assert calibration is not None
     if target.runtime not in _LAYOUTS:
         raise VeriQuantError(f"int8 knows no kernels of {target.runtime}; there are: {', '.join(_LAYOUTS)}")
@@ -140,10 +142,12 @@ def _run(network: Network, settings: Int8Settings, calibration: Calibration | No
         operation(name): "before the first or after the last layer with weights: nothing to gain" for name in work.edges
     }
     stored = {operation(name) for name in built.stored}
-    return Quantized(built.content, quantized_layers(network.onnx, work.graph, kept, errors, stored), work.notes)
+    return QuantizationResult(
+        built.content, quantized_layers(network.onnx, work.graph, kept, errors, stored), work.notes
+    )
 
 
-def _prepare(network: Network, settings: Int8Settings, calibration: Calibration, target: Target) -> _Work:
+def _prepare(network: Network, settings: Int8Settings, calibration: Calibration, target: QuantizationContext) -> _Work:
     fit, check = fit_and_check(calibration, network, settings.images, settings.check_images)
     layout = _LAYOUTS[target.runtime]
     equalisation = "activations" if settings.equalise else "none"

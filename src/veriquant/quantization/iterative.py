@@ -28,8 +28,8 @@ from veriquant.data.calibration import Calibration
 from veriquant.deploy.pack.masked import entropy_coder
 from veriquant.networks.network import Network
 from veriquant.quantization.lessons import Lessons, learn, lessons_for
-from veriquant.quantization.method import METHODS, Method, Quantized, Target
-from veriquant.quantization.simulated import Bench
+from veriquant.quantization.method import METHODS, Method, QuantizationContext, QuantizationResult
+from veriquant.quantization.simulated import CalibratedModel
 from veriquant.quantization.trained_settings import TEACHER, TrainedSettings
 from veriquant.schemes import AffineQuantizer, Quantizer
 from veriquant.schemes.dorefa import DorefaQuantizer
@@ -116,7 +116,9 @@ class Stage:
     how: str
 
 
-def _run(network: Network, settings: IterativeSettings, calibration: Calibration | None, target: Target) -> Quantized:
+def _run(
+    network: Network, settings: IterativeSettings, calibration: Calibration | None, target: QuantizationContext
+) -> QuantizationResult:
     assert calibration is not None
     entropy_coder()  # needed at the end, after hours of training
     lessons = lessons_for(network, settings, calibration, target)
@@ -149,7 +151,7 @@ def _run(network: Network, settings: IterativeSettings, calibration: Calibration
         layer.model_copy(update={"weight_bits": averages[layer.name]}) if layer.name in averages else layer
         for layer in bench.layers(plan)
     ]
-    return Quantized(
+    return QuantizationResult(
         content,
         layers,
         bench.notes,
@@ -184,7 +186,7 @@ def _iterate(
             student.load_state_dict(first)
 
 
-def _student(bench: Bench, settings: IterativeSettings) -> Trainable:
+def _student(bench: CalibratedModel, settings: IterativeSettings) -> Trainable:
     simulation = bench.simulation
     change = bench.fitted.change(dict.fromkeys(simulation.groups, Precision(START, settings.activation_bits)))
     weights: dict[str, Quantizer] = {}
@@ -252,9 +254,9 @@ def _precisions(student: Trainable, settings: IterativeSettings) -> dict[str, Pr
     return found
 
 
-def _measured(bench: Bench, student: Trainable, settings: IterativeSettings) -> float:
+def _measured(bench: CalibratedModel, student: Trainable, settings: IterativeSettings) -> float:
     precisions = _precisions(student, settings)
-    student.settle(bench.fitted)
+    student.freeze_into(bench.fitted)
     return bench.noise_under(bench.fitted.change(precisions, codes=True))[1]
 
 

@@ -29,14 +29,14 @@ from veriquant.files import code_digest, json_digest
 from veriquant.locks import locked
 from veriquant.networks.network import Network
 from veriquant.progress import track
-from veriquant.quantization.method import Target
-from veriquant.quantization.simulated import Bench, on_the_bench
+from veriquant.quantization.method import QuantizationContext
+from veriquant.quantization.simulated import CalibratedModel, calibrate_model
 from veriquant.quantization.trained_settings import TEACHER, TrainedSettings
 from veriquant.schemes.observed import ObservedQuantizer
 from veriquant.simulation.trainable import Trainable
 from veriquant.training.augment import PRESETS
 from veriquant.training.checkpoint import LAST
-from veriquant.training.distillation import Distillation, Units, difference, grouped
+from veriquant.training.distillation import Distillation, ParameterScales, difference, grouped
 from veriquant.training.heads import Head, make_head
 from veriquant.training.loader import Batches
 from veriquant.training.loop import train
@@ -57,7 +57,7 @@ _CENTRE_STD = 0.01
 class Lessons:
     """What a network on the bench is trained with."""
 
-    bench: Bench
+    bench: CalibratedModel
     batches: Batches
     training_set: TrainingSet
     settings: TrainedSettings
@@ -84,7 +84,9 @@ class Lessons:
         return f"{images}, {self.known} of which it was trained on" if self.known else f"{images} that it never saw"
 
 
-def lessons_for(network: Network, settings: TrainedSettings, calibration: Calibration, target: Target) -> Lessons:
+def lessons_for(
+    network: Network, settings: TrainedSettings, calibration: Calibration, target: QuantizationContext
+) -> Lessons:
     """Return the network on the bench, and the batches that train it.
 
     Without labels these are the images of `calibration`, but for those that check; with labels `calibration` only sets
@@ -94,7 +96,7 @@ def lessons_for(network: Network, settings: TrainedSettings, calibration: Calibr
     count = len(calibration.samples)
     fit, checks = _split(calibration, settings)
     places = [*range(fit), *range(count - checks, count)]
-    bench = on_the_bench(network, settings, _some(calibration, places), split=(fit, checks))
+    bench = calibrate_model(network, settings, _some(calibration, places), split=(fit, checks))
     # A network of fixed batch size may leave some out: what checks is behind what it was really fitted on.
     checking = places[len(bench.fit) : len(bench.fit) + len(bench.check)]
     if settings.loss == TEACHER:
@@ -173,11 +175,11 @@ def _task(lessons: Lessons, student: Trainable, *, begun: bool) -> _Taught | _Na
     """Return what is trained; a run that was `begun` takes its class vectors from its state, none are looked for."""
     settings, bench = lessons.settings, lessons.bench
     full = Trainable(bench.simulation, {}, {})
-    units = student.units(bench.fit[:_PROBES])
-    way = _on_the_way(student, settings.taps) if settings.hints else ()
-    rates = {"weight": settings.hints, "levels_rate": settings.levels_rate}
+    scales = student.parameter_scales(bench.fit[:_PROBES])
+    way = _on_the_way(student, settings.feature_tensors) if settings.feature_weight else ()
+    rates = {"weight": settings.feature_weight, "levels_rate": settings.levels_rate}
     if settings.loss == TEACHER:
-        return _Taught(student, full, settings.distance, on_the_way=way, units=units, **rates)
+        return _Taught(student, full, settings.distance, on_the_way=way, scales=scales, **rates)
     dim, classes = bench.network.dim, lessons.training_set.classes
     with seeded(settings.seed, "head"):
         head = make_head(settings.loss, dim, classes, scale=settings.scale, margin=settings.margin)
@@ -186,8 +188,8 @@ def _task(lessons: Lessons, student: Trainable, *, begun: bool) -> _Taught | _Na
             # A class without images keeps its drawn vector: the gradient of a vector of zeros is beyond all bounds.
             seen = lessons.centres.any(dim=1)
             head.weight[seen] = lessons.centres[seen]
-    units[head.weight] = torch.tensor(_CENTRE_STD)
-    return _Named(student, head, full, on_the_way=way, units=units, **rates)
+    scales[head.weight] = torch.tensor(_CENTRE_STD)
+    return _Named(student, head, full, on_the_way=way, scales=scales, **rates)
 
 
 def _on_the_way(student: Trainable, count: int) -> tuple[str, ...]:
@@ -207,7 +209,7 @@ class _Freezing(Task):
         if step == self.freeze_at:
             for module in self.modules():
                 if isinstance(module, ObservedQuantizer):
-                    module.freeze()
+                    module.stop_observing()
 
 
 class _Taught(_Freezing, Distillation):
@@ -226,13 +228,13 @@ class _Named(_Freezing, Recognition):
         on_the_way: Sequence[str],
         weight: float,
         levels_rate: float,
-        units: Units,
+        scales: ParameterScales,
     ) -> None:
         super().__init__(network, head)
         self.full = full.requires_grad_(False)
         self._networks = network, full
         self._on_the_way, self._weight = tuple(on_the_way), weight
-        self._levels_rate, self._units = levels_rate, units
+        self._levels_rate, self._scales = levels_rate, scales
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor | Mapping[str, Tensor]:
         """See `Recognition.loss`; with tensors on the way also their ``difference`` to the full-precision ones."""
@@ -240,14 +242,14 @@ class _Named(_Freezing, Recognition):
             return super().loss(images, labels)
         student, full = self._networks
         with torch.no_grad():
-            wanted = full.tapped(images, self._on_the_way)[1]
-        embeddings, given = student.tapped(images, self._on_the_way)
+            wanted = full.forward_features(images, self._on_the_way)[1]
+        embeddings, given = student.forward_features(images, self._on_the_way)
         apart = difference(given, wanted)
         return {"loss": self.head(embeddings, labels) + self._weight * apart, "difference": apart.detach()}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """See `Task.parameter_groups`."""
-        return grouped(self, self._levels_rate, self._units)
+        return grouped(self, self._levels_rate, self._scales)
 
 
 def _centres(lessons: Lessons) -> Tensor:

@@ -49,7 +49,7 @@ class Judging(Protocol):
 
 
 @dataclass(frozen=True)
-class Target:
+class QuantizationContext:
     """Where the file will run: methods that measure what they make do so in this runtime, on this many threads.
 
     `judge` gives a task metric of an embedder, by name, for methods that are told to keep one. `training_set`: images
@@ -65,7 +65,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Quantized:
+class QuantizationResult:
     """A network under a recipe: the file, what was done to each layer, and what a reader must know in plain words."""
 
     onnx: bytes = field(repr=False)
@@ -83,7 +83,7 @@ class Quantized:
     """Writes the same as a safetensors file for PyTorch, where the method simulates: see `deploy.pack.load_module`."""
 
 
-Run = Callable[[Network, Any, "Calibration | None", Target], Quantized]
+Run = Callable[[Network, Any, "Calibration | None", QuantizationContext], QuantizationResult]
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class Method:
     """One registered way to quantize. `run(network, settings, calibration, target)` gets checked settings.
 
     `calibration_images` says from the settings how many unlabelled images it wants; 0: it needs none. `judged` says
-    whether it evaluates on a benchmark while it works (`Target.judge`), `plans` whether it makes a `Plan`, `labelled`
-    whether it learns whose images they are (`Target.training_set`).
+    whether it evaluates on a benchmark while it works (`QuantizationContext.judge`), `plans` whether it makes a plan,
+    `labelled` whether it learns whose images they are (`QuantizationContext.training_set`).
     """
 
     name: str

@@ -16,29 +16,31 @@ from veriquant.allocation import (
     CostBudget,
     Problem,
     TaskBudget,
+    build_problem,
     fit_noise,
     measure,
     parse_budget,
-    pose,
 )
 from veriquant.allocation.sensitivity import SensitivityList, all_candidates, cache_folder
 from veriquant.data.calibration import Calibration
 from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
 from veriquant.quantization.group_latency import group_milliseconds
-from veriquant.quantization.method import METHODS, Method, Quantized, Target
+from veriquant.quantization.method import METHODS, Method, QuantizationContext, QuantizationResult
 from veriquant.quantization.mixed_records import notes_on, provenance, recorded
 from veriquant.quantization.mixed_search import within_cost, within_task
 from veriquant.quantization.mixed_settings import MixedSettings
-from veriquant.quantization.simulated import Bench, on_the_bench
+from veriquant.quantization.simulated import CalibratedModel, calibrate_model
 
 
-def _run(network: Network, settings: MixedSettings, calibration: Calibration | None, target: Target) -> Quantized:
+def _run(
+    network: Network, settings: MixedSettings, calibration: Calibration | None, target: QuantizationContext
+) -> QuantizationResult:
     assert calibration is not None
     budget = parse_budget(settings.budget)
     if isinstance(budget, TaskBudget) and target.judge is None:
         raise VeriQuantError(f"budget {budget} is a task target: name the benchmark to evaluate on (--benchmark)")
-    bench = on_the_bench(network, settings, calibration, settings.table())
+    bench = calibrate_model(network, settings, calibration, settings.table())
     started = time.perf_counter()
     found = _sensitivity(bench, settings, target)
     bench.seconds["sensitivity"] = time.perf_counter() - started
@@ -55,7 +57,7 @@ def _run(network: Network, settings: MixedSettings, calibration: Calibration | N
     plan = plan.model_copy(update={"note": provenance(allocation)})
     bench.notes += [*notes_on(allocation, chosen), bench.agreement(content, plan)]
     noise = {e.group: e.noise for e in found.entries if e.precision == str(chosen.assignment[e.group])}
-    return Quantized(
+    return QuantizationResult(
         content,
         bench.layers(plan, noise),
         bench.notes,
@@ -65,7 +67,7 @@ def _run(network: Network, settings: MixedSettings, calibration: Calibration | N
     )
 
 
-def _sensitivity(bench: Bench, settings: MixedSettings, target: Target) -> SensitivityList:
+def _sensitivity(bench: CalibratedModel, settings: MixedSettings, target: QuantizationContext) -> SensitivityList:
     images = bench.fit[: settings.sensitivity_images]
     score, metric = None, "sqnr"
     if settings.metric == "task":
@@ -87,14 +89,14 @@ def _sensitivity(bench: Bench, settings: MixedSettings, target: Target) -> Sensi
 
 
 def _problem(
-    bench: Bench, found: SensitivityList, budget: CostBudget | TaskBudget, target: Target
+    bench: CalibratedModel, found: SensitivityList, budget: CostBudget | TaskBudget, target: QuantizationContext
 ) -> tuple[Problem, float]:
     """Return the problem, and where the budget is one of latency the milliseconds of the full-precision file."""
     if not (isinstance(budget, CostBudget) and budget.cost == "latency"):
-        return pose(bench.costs, found), 0.0
+        return build_problem(bench.costs, found), 0.0
     times = group_milliseconds(bench, target)
     bench.notes.append(times.note)
-    problem = pose(bench.costs, found, milliseconds=times.groups, fixed_ms=times.rest)
+    problem = build_problem(bench.costs, found, milliseconds=times.groups, fixed_ms=times.rest)
     unit = times.reference if budget.relative else 1.0
     return replace(problem, unit={**problem.unit, "latency": unit}), times.reference
 

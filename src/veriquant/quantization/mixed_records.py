@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from veriquant.allocation import Problem, Walk, additivity, uniform, walk
+from veriquant.allocation import GreedyPath, Problem, additivity, greedy, uniform
 from veriquant.allocation.sensitivity import SensitivityList
 from veriquant.progress import track
 from veriquant.quantization.mixed_search import Chosen, point_of
 from veriquant.quantization.mixed_settings import MixedSettings
-from veriquant.quantization.simulated import Bench
+from veriquant.quantization.simulated import CalibratedModel
 from veriquant.results import Allocation, AllocationPoint, GroupChoice
 from veriquant.simulation import Plan
 from veriquant.simulation.precision import Precision
@@ -19,7 +19,7 @@ _MEASURED_POINTS = 12
 
 
 def recorded(
-    bench: Bench,
+    bench: CalibratedModel,
     settings: MixedSettings,
     found: SensitivityList,
     problem: Problem,
@@ -38,7 +38,7 @@ def recorded(
         metric=found.metric,
         samples=found.samples,
         groups=_groups(bench, found, problem, assignment),
-        front=_curve(bench, walk(problem, "bops")) + [point for point in chosen.tried if point.label != "walk"],
+        front=_curve(bench, greedy(problem, "bops")) + [point for point in chosen.tried if point.label != "walk"],
         fixed=[
             point_of(bench, problem, f"fixed {p}", uniform(problem, p).assignment, measured=True)
             for p in bench.simulation.table.candidates
@@ -53,7 +53,7 @@ def recorded(
     )
 
 
-def _curve(bench: Bench, path: Walk) -> list[AllocationPoint]:
+def _curve(bench: CalibratedModel, path: GreedyPath) -> list[AllocationPoint]:
     """Return the walk, a dozen of its points run with all layers quantized at once."""
     shown = sorted({round(i * path.last / (_MEASURED_POINTS - 1)) for i in range(_MEASURED_POINTS)})
     return [
@@ -63,7 +63,7 @@ def _curve(bench: Bench, path: Walk) -> list[AllocationPoint]:
 
 
 def _groups(
-    bench: Bench, found: SensitivityList, problem: Problem, assignment: Mapping[str, Precision]
+    bench: CalibratedModel, found: SensitivityList, problem: Problem, assignment: Mapping[str, Precision]
 ) -> list[GroupChoice]:
     entries = found.by_group()
     rows = []

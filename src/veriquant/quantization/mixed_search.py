@@ -21,16 +21,16 @@ from veriquant.allocation import (
     Problem,
     TaskBudget,
     front,
+    greedy,
     least_noise,
     uniform,
-    walk,
 )
-from veriquant.deploy.simulated import SimulatedEmbedder
+from veriquant.deploy.simulated_embedder import SimulatedEmbedder
 from veriquant.errors import VeriQuantError
 from veriquant.quantization.group_latency import measured_ratio
-from veriquant.quantization.method import Target
+from veriquant.quantization.method import QuantizationContext
 from veriquant.quantization.mixed_settings import MixedSettings
-from veriquant.quantization.simulated import Bench
+from veriquant.quantization.simulated import CalibratedModel
 from veriquant.results import AllocationPoint
 from veriquant.simulation.precision import Precision
 
@@ -51,11 +51,11 @@ class Chosen:
 
 
 def within_cost(
-    bench: Bench,
+    bench: CalibratedModel,
     problem: Problem,
     budget: CostBudget,
     settings: MixedSettings,
-    target: Target,
+    target: QuantizationContext,
     reference_ms: float,
 ) -> tuple[Chosen, bytes]:
     """Return the best assignment whose file keeps the budget, and the file."""
@@ -82,7 +82,7 @@ def within_cost(
 
 
 def _cheapest(
-    bench: Bench, problem: Problem, budget: CostBudget, target: Target, reference_ms: float
+    bench: CalibratedModel, problem: Problem, budget: CostBudget, target: QuantizationContext, reference_ms: float
 ) -> tuple[Chosen, bytes]:
     """Return what costs least, and the file, if that keeps the budget; if not, it is named as the nearest."""
     least = {
@@ -100,7 +100,9 @@ def _cheapest(
     )
 
 
-def _figure(bench: Bench, content: bytes, budget: CostBudget, target: Target, reference_ms: float) -> float:
+def _figure(
+    bench: CalibratedModel, content: bytes, budget: CostBudget, target: QuantizationContext, reference_ms: float
+) -> float:
     """Return what a file really costs: its bytes, or its time in the figure that the budget names."""
     if budget.cost == "bytes":
         return float(len(content))
@@ -108,13 +110,15 @@ def _figure(bench: Bench, content: bytes, budget: CostBudget, target: Target, re
     return ratio if budget.relative else ratio * reference_ms
 
 
-def best_within(bench: Bench, problem: Problem, budget: CostBudget, limit: float, settings: MixedSettings) -> Chosen:
+def best_within(
+    bench: CalibratedModel, problem: Problem, budget: CostBudget, limit: float, settings: MixedSettings
+) -> Chosen:
     """Return the best assignment whose cost stays within `limit`, in the figure of `budget`: phase 2, above."""
     limits: dict[str, float] = {budget.cost: limit}
     optimum = least_noise(problem, limits)  # first, because it names the nearest where nothing fits
     assignments: dict[str, Assignment] = {}
     if settings.allocation != "optimum":
-        path = walk(problem, budget.cost)
+        path = greedy(problem, budget.cost)
         assignments["walk"] = path.assignment(path.first_within(limits))
     if settings.allocation != "walk":
         assignments["optimum"] = optimum.assignment
@@ -130,7 +134,9 @@ def best_within(bench: Bench, problem: Problem, budget: CostBudget, limit: float
     return Chosen(label, dict(assignments[label]), tried=list(tried.values()))
 
 
-def within_task(bench: Bench, problem: Problem, budget: TaskBudget, settings: MixedSettings, target: Target) -> Chosen:
+def within_task(
+    bench: CalibratedModel, problem: Problem, budget: TaskBudget, settings: MixedSettings, target: QuantizationContext
+) -> Chosen:
     """Return the farthest point of the walk, or of the front, that meets a task target."""
     assert target.judge is not None
     judge = target.judge
@@ -146,7 +152,7 @@ def within_task(bench: Bench, problem: Problem, budget: TaskBudget, settings: Mi
     if settings.allocation == "optimum":
         points = [dict(point.assignment) for point in reversed(front(problem, "bops", points=40))]
     else:
-        path = walk(problem, "bops")
+        path = greedy(problem, "bops")
         points = [path.assignment(position) for position in range(path.last + 1)]
     found = SEARCHES.get(settings.search)(
         len(points) - 1, lambda k: score(points[k]), wanted, higher_is_better=budget.higher_is_better
@@ -168,7 +174,7 @@ def within_task(bench: Bench, problem: Problem, budget: TaskBudget, settings: Mi
 
 
 def point_of(
-    bench: Bench, problem: Problem, label: str, assignment: Mapping[str, Precision], *, measured: bool
+    bench: CalibratedModel, problem: Problem, label: str, assignment: Mapping[str, Precision], *, measured: bool
 ) -> AllocationPoint:
     """Return what an assignment costs and keeps; `measured`: also by running it, all layers quantized at once."""
     predicted = problem.noise(assignment)

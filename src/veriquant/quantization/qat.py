@@ -13,8 +13,8 @@ from veriquant.data.calibration import Calibration
 from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
 from veriquant.quantization.lessons import learn, lessons_for
-from veriquant.quantization.method import METHODS, Method, Quantized, Target
-from veriquant.quantization.simulated import Bench
+from veriquant.quantization.method import METHODS, Method, QuantizationContext, QuantizationResult
+from veriquant.quantization.simulated import CalibratedModel
 from veriquant.quantization.trained_settings import TEACHER, QatSettings
 from veriquant.schemes import (
     AffineQuantizer,
@@ -28,7 +28,9 @@ from veriquant.simulation.precision import Precision
 from veriquant.simulation.trainable import Trainable
 
 
-def _run(network: Network, settings: QatSettings, calibration: Calibration | None, target: Target) -> Quantized:
+def _run(
+    network: Network, settings: QatSettings, calibration: Calibration | None, target: QuantizationContext
+) -> QuantizationResult:
     assert calibration is not None
     lessons = lessons_for(network, settings, calibration, target)
     bench = lessons.bench
@@ -40,7 +42,7 @@ def _run(network: Network, settings: QatSettings, calibration: Calibration | Non
     bits = bench.costs.average_bits(widths)
     with closing(lessons.batches):
         history = learn(lessons, student, recipe, epochs=settings.epochs, bits=bits)
-    student.settle(bench.fitted)
+    student.freeze_into(bench.fitted)
     plan = bench.plan(widths).model_copy(update={"note": {"trained": f"{settings.levels} levels, {history}"}})
     content = bench.file(plan)
     noise, after = bench.noise_under(bench.fitted.planned(plan))
@@ -52,10 +54,10 @@ def _run(network: Network, settings: QatSettings, calibration: Calibration | Non
         f"nominal {bench.costs.nominal_bytes(widths) / 1e6:.3f} MB, on disk {len(content) / 1e6:.3f} MB",
         bench.agreement(content, plan),
     ]
-    return Quantized(content, bench.layers(plan), bench.notes, plan=plan, save_pack=bench.pack_saver(plan))
+    return QuantizationResult(content, bench.layers(plan), bench.notes, plan=plan, save_pack=bench.pack_saver(plan))
 
 
-def _student(bench: Bench, settings: QatSettings, widths: dict[str, Precision]) -> Trainable:
+def _student(bench: CalibratedModel, settings: QatSettings, widths: dict[str, Precision]) -> Trainable:
     change = bench.fitted.change(widths)
     bits = {
         name: widths[group.name].weight_bits for group in bench.simulation.groups.values() for name in group.weights

@@ -12,7 +12,7 @@ from veriquant.networks.network import Network
 from veriquant.onnxgraph.graph import Array, Graph
 from veriquant.onnxgraph.inspection import inspect_onnx
 from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants, merge_clips, rewrite_prelu
-from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
+from veriquant.quantization.method import METHODS, Method, QuantizationContext, QuantizationResult, Settings
 from veriquant.results import Layer
 
 #: How far the rewritten network's embeddings may lie from the original's, relative to their length.
@@ -73,13 +73,13 @@ def _distance(before: Array, after: Array) -> float:
     return float((np.linalg.norm(wide - after[finite], axis=1) / lengths).max(initial=0.0))
 
 
-def _untouched(network: Network, settings: Any, calibration: Any, target: Target) -> Quantized:
-    return Quantized(network.onnx, full_precision_layers(network.onnx), [])
+def _untouched(network: Network, settings: Any, calibration: Any, target: QuantizationContext) -> QuantizationResult:
+    return QuantizationResult(network.onnx, full_precision_layers(network.onnx), [])
 
 
-def _faster(network: Network, settings: Any, calibration: Any, target: Target) -> Quantized:
+def _faster(network: Network, settings: Any, calibration: Any, target: QuantizationContext) -> QuantizationResult:
     graph, notes = rewritten(network)
-    return Quantized(graph.to_bytes(), full_precision_layers(network.onnx), notes or ["nothing to rewrite"])
+    return QuantizationResult(graph.to_bytes(), full_precision_layers(network.onnx), notes or ["nothing to rewrite"])
 
 
 METHODS.add(

@@ -16,7 +16,7 @@ from onnx import NodeProto
 from veriquant.allocation.sensitivity import cache_folder, measure
 from veriquant.networks.network import Network
 from veriquant.onnxgraph.graph import Graph, operation
-from veriquant.simulation import Fitted, KernelTable, Precision, observe, simulate_graph
+from veriquant.simulation import KernelTable, Precision, QuantizerCache, observe, simulate_graph
 from veriquant.simulation.simulation import as_images
 
 #: Operators that every kernel applies on the way out: a quantizer stands after them, not between.
@@ -62,7 +62,7 @@ def operation_errors(
     """
     table = KernelTable("integer kernels", "8-bit integers", (Precision(8, 8),), tuple(fused))
     simulation = simulate_graph(graph, network, table)
-    fitted = Fitted(simulation, observe(simulation, as_images(fit)), ranges=ranges)
+    fitted = QuantizerCache(simulation, observe(simulation, as_images(fit)), ranges=ranges)
     found = measure(fitted, as_images(inputs), cache=cache_folder())
     noise = {entry.group: entry.noise for entry in found.entries}
     owner = {node.name: name for name, nodes in operations.items() for node in nodes}

@@ -33,9 +33,9 @@ from veriquant.schemes import RULES, SCHEMES
 from veriquant.simulation import (
     TARGETS,
     Costs,
-    Fitted,
     KernelTable,
     Plan,
+    QuantizerCache,
     Simulation,
     check_plan,
     observe,
@@ -43,7 +43,7 @@ from veriquant.simulation import (
 )
 from veriquant.simulation.precision import Precision
 from veriquant.simulation.simulation import as_images
-from veriquant.simulation.steps import Change
+from veriquant.simulation.steps import QuantizationConfig
 
 Equalise = Literal["none", "activations", "weights"]
 Rounding = Literal["nearest", "adaround"]
@@ -85,13 +85,13 @@ class SimulatedSettings(Settings):
 
 
 @dataclass
-class Bench:
+class CalibratedModel:
     """A simulated network on the bench: fitted on some images, measured on others."""
 
     network: Network
     settings: SimulatedSettings
     simulation: Simulation
-    fitted: Fitted
+    fitted: QuantizerCache
     fit: Tensor
     check: Tensor
     reference: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
@@ -113,7 +113,7 @@ class Bench:
         """Return the mean noise-to-signal ratio of the embeddings of the check images under an assignment."""
         return self.noise_under(self.fitted.change(precisions, codes=True))[0]
 
-    def noise_under(self, change: Change) -> tuple[float, float]:
+    def noise_under(self, change: QuantizationConfig) -> tuple[float, float]:
         """Return mean noise-to-signal ratio and SQNR in dB of the check images' embeddings under a change."""
         ratios = noise_ratios(self.reference, self.simulation.embed(self.check, change))
         return float(ratios.mean()), sqnr_db(ratios)
@@ -157,13 +157,13 @@ class Bench:
         return planned_layers(self.network.onnx, self.simulation, plan, noise or {})
 
 
-def on_the_bench(
+def calibrate_model(
     network: Network,
     settings: SimulatedSettings,
     calibration: Calibration,
     table: KernelTable | None = None,
     split: tuple[int, int] | None = None,
-) -> Bench:
+) -> CalibratedModel:
     """Prepare, simulate and fit a network, for `table` or the target's kernels.
 
     `split`: of the images so many set ranges and so many behind them check; by default as many as the settings say, or
@@ -176,7 +176,7 @@ def on_the_bench(
     with working("building the simulated network"):
         simulation = simulate_graph(prepared.graph, network, table)
     pixels = as_images(fit)
-    fitted = Fitted(
+    fitted = QuantizerCache(
         simulation,
         observe(simulation, pixels),
         weight_scheme=settings.weight_scheme,
@@ -193,7 +193,7 @@ def on_the_bench(
     notes = [f"target {table.name}: {table.summary}"]
     notes += [f"ranges by {settings.ranges} over {len(fit)} of {calibration.note}; {len(check)} others to check"]
     notes += prepared.notes
-    bench = Bench(network, settings, simulation, fitted, pixels, checked, simulation.embed(checked), notes)
+    bench = CalibratedModel(network, settings, simulation, fitted, pixels, checked, simulation.embed(checked), notes)
     bench.seconds["preparation"] = time.perf_counter() - started
     return bench
 
@@ -207,7 +207,7 @@ def settings_of(plan: Plan, settings: SimulatedSettings) -> SimulatedSettings:
         raise VeriQuantError(f"the plan for {plan.network}: {explain(error)}") from error
 
 
-def checked_plan(bench: Bench, plan: Plan) -> Plan:
+def checked_plan(bench: CalibratedModel, plan: Plan) -> Plan:
     """Return `plan` as it is, if it is one for this network; note where it was made for other weights."""
     check_plan(plan, bench.simulation)
     if plan.digest != bench.simulation.digest:

@@ -14,7 +14,7 @@ from veriquant.networks.network import Network
 from veriquant.onnxgraph.graph import Graph
 from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants
 from veriquant.quantization.layers import quantized_layers
-from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
+from veriquant.quantization.method import METHODS, Method, QuantizationContext, QuantizationResult, Settings
 from veriquant.quantization.qdq import quiet_tool
 
 
@@ -24,7 +24,9 @@ class DynamicSettings(Settings):
     per_channel: bool = False
 
 
-def _run(network: Network, settings: DynamicSettings, calibration: Any, target: Target) -> Quantized:
+def _run(
+    network: Network, settings: DynamicSettings, calibration: Any, target: QuantizationContext
+) -> QuantizationResult:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     graph = Graph.from_bytes(network.onnx)
@@ -50,7 +52,7 @@ def _run(network: Network, settings: DynamicSettings, calibration: Any, target: 
         if node.op_type in ("ConvInteger", "MatMulInteger", "DynamicQuantizeLSTM", "QAttention")
     }
     kept = {node.name: "no dynamic kernel" for node in graph.nodes if node.name in produced - integer}
-    return Quantized(content, quantized_layers(network.onnx, graph, kept), notes)
+    return QuantizationResult(content, quantized_layers(network.onnx, graph, kept), notes)
 
 
 METHODS.add(

@@ -18,7 +18,7 @@ from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants
 from veriquant.progress import track
 from veriquant.quantization.inputs import input_batches
 from veriquant.quantization.layers import quantized_layers
-from veriquant.quantization.method import METHODS, Method, Quantized, Settings, Target
+from veriquant.quantization.method import METHODS, Method, QuantizationContext, QuantizationResult, Settings
 from veriquant.quantization.qdq import Kernels, Type, insert_qdq, quantizable_operations, quiet_tool
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ class StaticSettings(Settings):
     images: int = Field(default=500, ge=1)
 
 
-def _run(network: Network, settings: StaticSettings, calibration: Calibration | None, target: Target) -> Quantized:
+def _run(
+    network: Network, settings: StaticSettings, calibration: Calibration | None, target: QuantizationContext
+) -> QuantizationResult:
     assert calibration is not None
     graph = Graph.from_bytes(network.onnx)
     fold_constants(graph)
@@ -54,7 +56,7 @@ def _run(network: Network, settings: StaticSettings, calibration: Calibration | 
     known = set(quantizable_operations())
     kept = {n.name: "the tool has no quantizer for it" for n in graph.nodes if n.op_type not in known}
     notes = [f"kernels {kernels.name}, ranges by {settings.calibration} over {calibration.note}"]
-    return Quantized(content, quantized_layers(network.onnx, graph, kept), notes)
+    return QuantizationResult(content, quantized_layers(network.onnx, graph, kept), notes)
 
 
 class _Reader:

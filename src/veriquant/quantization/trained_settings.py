@@ -17,7 +17,7 @@ from veriquant.training.settings import LoopSettings
 TEACHER = "teacher"
 #: The width of weights that learning rates are given for.
 _BITS = 2.0
-#: The widest weights that AdaRound rounds (`Fitted.weight`): wider ones lose nothing that it could make up for.
+#: The widest weights that AdaRound rounds (`QuantizerCache.weight`): wider ones lose nothing that it could make up for.
 _ADAROUND_BITS = 8
 
 
@@ -29,7 +29,7 @@ class TrainedSettings(SimulatedSettings):
     (LSQ); 'observed' takes the extremes of what passes for `observe` of the run, then freezes them (Kolf et al., 3.4).
     `loss`: 'teacher', or a margin head's ('arcface', 'cosface', 'adaface') with its `scale` and `margin`, for which a
     training set with labels is named; `distance` is the teacher's.
-    `hints`: the weight of differences to the full-precision network on the way, at `taps` tensors (0: none).
+    `feature_weight`: the weight of differences to the full-precision network on the way, at `feature_tensors` tensors.
     `lr`: with AdamW relative to the size of what learns (`RelativeAdamW`), and that of 2-bit weights: with every bit
     more, levels are half as far apart and it is half as large; with SGD it is the rate itself. `levels_rate`: that of
     learned levels relative to that of weights. `workers`: processes that decode.
@@ -41,8 +41,8 @@ class TrainedSettings(SimulatedSettings):
     observe: float = Field(default=0.2, ge=0, le=1)
     loss: Literal["teacher", "arcface", "cosface", "adaface"] = "teacher"
     distance: Distance = "cosine"
-    hints: float = Field(default=1.0, ge=0)
-    taps: int = Field(default=16, ge=1)
+    feature_weight: float = Field(default=1.0, ge=0)
+    feature_tensors: int = Field(default=16, ge=1)
     scale: float | None = Field(default=None, gt=0)
     margin: float | None = Field(default=None, ge=0)
     levels_rate: float = Field(default=1.0, ge=0)

@@ -15,7 +15,7 @@ from veriquant.checks import explain
 from veriquant.errors import VeriQuantError
 from veriquant.networks.input_stamp import stamped
 from veriquant.networks.network import Network
-from veriquant.quantization import METHODS, Quantized, Target
+from veriquant.quantization import METHODS, QuantizationContext, QuantizationResult
 from veriquant.quantization.method import Settings
 from veriquant.quantization.usable import usable
 
@@ -58,7 +58,9 @@ class Recipe(BaseModel):
         """Return whether the recipe learns from images of people who are known."""
         return METHODS.get(self.method).labelled(self.resolved())
 
-    def apply(self, network: Network, calibration: Calibration | None, target: Target | None = None) -> Quantized:
+    def apply(
+        self, network: Network, calibration: Calibration | None, target: QuantizationContext | None = None
+    ) -> QuantizationResult:
         """Quantize `network`; raise `VeriQuantError` where calibration images are needed and there are none."""
         settings = self.resolved()
         if self.calibration_images() and calibration is None:
@@ -69,7 +71,7 @@ class Recipe(BaseModel):
         left_out: list[str] = []
         if self.calibration_images() and calibration is not None:
             calibration, left_out = usable(calibration, network)
-        made = METHODS.get(self.method).run(network, settings, calibration, target or Target())
+        made = METHODS.get(self.method).run(network, settings, calibration, target or QuantizationContext())
         return replace(made, onnx=stamped(made.onnx, network.spec), notes=[*left_out, *made.notes])
 
 

@@ -19,7 +19,7 @@ from veriquant.errors import VeriQuantError
 from veriquant.progress import working
 from veriquant.simulation.pool import one_thread_each
 from veriquant.simulation.simulation import BATCH, Simulation
-from veriquant.simulation.steps import Change, check_finite
+from veriquant.simulation.steps import QuantizationConfig, check_finite
 from veriquant.simulation.weighted import Convolution, Weighted
 
 #: Inputs of a weight beyond this many are cut into equal parts, whose correlations with one another are left out:
@@ -110,7 +110,7 @@ def _visit(simulation: Simulation, batch: Tensor, uses: Mapping[str, Callable[[T
     for name in uses:
         due.setdefault(steps.operations[name], []).append(name)
     program = steps.program(0)
-    parts = [Change()]
+    parts = [QuantizationConfig()]
     with torch.inference_mode():
         env = steps.start(batch)
         for position, index in enumerate(program.order):

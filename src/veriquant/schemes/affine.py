@@ -9,10 +9,10 @@ from torch import Tensor
 
 from veriquant.schemes.codes import Codes
 from veriquant.schemes.histogram import Histogram
-from veriquant.schemes.levels import WIDTHS, check_width, uniform_levels
-from veriquant.schemes.quantizer import SCHEMES, Quantizer, Scheme
+from veriquant.schemes.quantizer import SCHEMES, LearnableWeight, Quantizer, Scheme
 from veriquant.schemes.ranges import activation_range, weight_range
 from veriquant.schemes.straight_through import along, straight_through, wants_gradient
+from veriquant.schemes.uniform_grid import WIDTHS, check_width, uniform_grid
 
 
 class AffineQuantizer(Quantizer):
@@ -41,8 +41,8 @@ class AffineQuantizer(Quantizer):
     def over(
         cls, low: Tensor, high: Tensor, bits: int, *, symmetric: bool = False, axis: int | None = None
     ) -> AffineQuantizer:
-        """Return the quantizer whose levels span [low, high], () or (channels,) along `axis`; see `uniform_levels`."""
-        return cls(*uniform_levels(low, high, bits, symmetric), bits, axis)
+        """Return the quantizer whose levels span [low, high], () or (channels,) along `axis`; see `uniform_grid`."""
+        return cls(*uniform_grid(low, high, bits, symmetric), bits, axis)
 
     def forward(self, values: Tensor) -> Tensor:
         """See `Quantizer.forward`."""
@@ -98,38 +98,80 @@ def _fit_activation(histogram: Histogram, bits: int, rule: str, *, symmetric: bo
     return AffineQuantizer.over(ends[0], ends[1], bits, symmetric=symmetric)
 
 
-def _scheme(name: str, summary: str, source: str, *, symmetric: bool, per_channel: bool) -> Scheme:
-    def fit_weight(weight: Tensor, bits: int, rule: str) -> Quantizer:
-        return _fit_weight(weight, bits, rule, symmetric=symmetric, per_channel=per_channel)
+def affine_scheme(name: str, summary: str, source: str, *, symmetric: bool, per_channel: bool) -> Scheme:
+    """Return a scheme of uniform levels; trained it learns its steps (`learned_step`), or observes its ranges."""
 
-    def fit_activation(histogram: Histogram, bits: int, rule: str) -> Quantizer:
-        return _fit_activation(histogram, bits, rule, symmetric=symmetric)
+    def fit_weight(weight: Tensor, bits: int, ranges: str) -> Quantizer:
+        return _fit_weight(weight, bits, ranges, symmetric=symmetric, per_channel=per_channel)
 
-    return SCHEMES.add(name, Scheme(name, summary, source, WIDTHS, fit_weight, fit_activation))
+    def fit_activation(histogram: Histogram, bits: int, ranges: str) -> Quantizer:
+        return _fit_activation(histogram, bits, ranges, symmetric=symmetric)
+
+    def learn_weight(fitted: Quantizer, weight: Tensor) -> LearnableWeight:
+        return LearnableWeight(learned_step(fitted))
+
+    def learn_activation(fitted: Quantizer) -> Quantizer:
+        return learned_step(fitted, batched=True, learn_offset=not symmetric)
+
+    def observe(fitted: Quantizer, running: bool) -> Quantizer:
+        return observed_range(fitted, running=running, symmetric=symmetric)
+
+    return Scheme(
+        name,
+        summary,
+        source,
+        WIDTHS,
+        fit_weight,
+        fit_activation,
+        learn_weight,
+        learn_activation,
+        observe,
+        uniform=True,
+    )
 
 
-_scheme(
+def learned_step(fitted: Quantizer, *, batched: bool = False, learn_offset: bool = False) -> Quantizer:
+    """Return uniform levels whose step learns, beginning as `fitted`."""
+    from veriquant.schemes.learned_step import LearnedStepQuantizer  # which is an AffineQuantizer itself
+
+    assert isinstance(fitted, AffineQuantizer)
+    return LearnedStepQuantizer.of(fitted, batched=batched, learn_offset=learn_offset)
+
+
+def observed_range(fitted: Quantizer, *, running: bool, symmetric: bool) -> Quantizer:
+    """Return uniform levels whose range is observed in training, beginning as `fitted`."""
+    from veriquant.schemes.observed import ObservedQuantizer  # which is an AffineQuantizer itself
+
+    assert isinstance(fitted, AffineQuantizer)
+    return ObservedQuantizer.like(fitted, running=running, symmetric=symmetric)
+
+
+def _register(name: str, summary: str, source: str, *, symmetric: bool, per_channel: bool) -> None:
+    SCHEMES.add(name, affine_scheme(name, summary, source, symmetric=symmetric, per_channel=per_channel))
+
+
+_register(
     "symmetric",
     "uniform levels with zero in the middle; weights: one scale per output channel",
     "Pandey et al., section 3.1",
     symmetric=True,
     per_channel=True,
 )
-_scheme(
+_register(
     "symmetric-per-tensor",
     "uniform levels with zero in the middle; weights: one scale for the tensor",
     "Pandey et al., section 3.1",
     symmetric=True,
     per_channel=False,
 )
-_scheme(
+_register(
     "asymmetric",
     "uniform levels between any two ends; weights: a scale and a zero point per output channel",
     "Kolf et al., section 3.2",
     symmetric=False,
     per_channel=True,
 )
-_scheme(
+_register(
     "asymmetric-per-tensor",
     "uniform levels between any two ends; weights: one scale and one zero point for the tensor",
     "Kolf et al., section 3.2",

@@ -50,12 +50,18 @@ class CodebookQuantizer(Quantizer):
         """See `Quantizer.codes`."""
         with torch.no_grad():
             scaled = torch.div(values.float(), along(self.scale, self.axis, values.ndim))
-            codes = self._nearest(scaled).to(torch.int32)
+            # Of equal levels the first stands for all, so that codes of codes are the same.
+            first = torch.searchsorted(self.levels, self.levels, out_int32=True)
+            codes = first[self._nearest(scaled)]
         return Codes(codes, self.bits, self.scale, levels=self.levels, axis=self.axis)
 
     def extra_repr(self) -> str:
         """Return what the module prints of itself."""
         return f"bits={self.bits}, axis={self.axis}"
+
+    def inside(self, values: Tensor) -> Tensor:
+        """Return where values are no further out than half a gap beyond the outermost levels, boolean."""
+        return self._inside(torch.div(values.float(), along(self.scale, self.axis, values.ndim)))
 
     def _nearest(self, scaled: Tensor) -> Tensor:
         middles = (self.levels[1:] + self.levels[:-1]) / 2

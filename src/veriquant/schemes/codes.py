@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from veriquant.schemes.own_grids import lowest, spacings
+from veriquant.schemes.power_of_two_grids import lowest, spacings
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """DoReFa weights: uniform levels over [−1, 1] of the weights' hyperbolic tangents, with a bit width for every weight.
 
-Zhou et al., 'DoReFa-Net' (2016), as Kolf et al., eq. 5 and 6, use it. It is no ordinary `Scheme` and stays out of
-`SCHEMES`: the levels a weight goes to depend on the largest weight given with it, so that quantizing twice is not
-quantizing once; zero is no level; the gradient inside the range is not 1; a width may differ from weight to weight.
+Zhou et al., 'DoReFa-Net' (2016), as Kolf et al., eq. 5 and 6, use it. The levels that a weight
+goes to depend on the largest weight given with it, so that quantizing twice is not quantizing once; zero is no level;
+the gradient inside the range is not 1; a width may differ from weight to weight.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from veriquant.schemes.clipped import inner, total
 from veriquant.schemes.codebook import CodebookQuantizer
 from veriquant.schemes.codes import Codes
 from veriquant.schemes.learned import LEAST
-from veriquant.schemes.quantizer import Quantizer
+from veriquant.schemes.midrise import fit_midrise
+from veriquant.schemes.quantizer import SCHEMES, LearnableWeight, Quantizer, Scheme, WidthPerWeightQuantizer
+from veriquant.schemes.relative import relative_to_largest
 from veriquant.schemes.straight_through import along
 
 WIDTHS = range(2, 9)
@@ -33,7 +35,7 @@ Normalised = Literal["layer", "channel"]
 _EXACT = 2**24
 
 
-class DorefaQuantizer(Quantizer):
+class DorefaQuantizer(WidthPerWeightQuantizer):
     """value = scale · (2·code/(2^b − 1) − 1) with code = round((2^b − 1)·(tanh(w)/(2·max|tanh w|) + ½)), 0 to 2^b − 1.
 
     b may differ from weight to weight. All levels lie on one grid of steps scale/L, L the least common multiple of the
@@ -113,6 +115,14 @@ class DorefaQuantizer(Quantizer):
         self.widths.copy_(widths)
         self._measure()
 
+    def assign_widths(self, latent: Tensor, widths: Tensor) -> None:
+        """See `WidthPerWeightQuantizer.assign_widths`: the levels are the same for all weights."""
+        self.set_widths(widths)
+
+    def magnitudes(self, latent: Tensor) -> Tensor:
+        """See `WidthPerWeightQuantizer.magnitudes`: latent weights are relative from the start."""
+        return latent
+
     def forward(self, values: Tensor) -> Tensor:
         """See `Quantizer.forward`; `values` are the whole layer's weights."""
         return cast(Tensor, _Dorefa.apply(values, self.scale, self))  # type: ignore[no-untyped-call]
@@ -124,13 +134,13 @@ class DorefaQuantizer(Quantizer):
         codes = torch.searchsorted(table, self.integers(values)).to(torch.int32)
         return Codes(codes, self.bits, self.step(), levels=self._padded_table(), axis=self.axis)
 
-    def units(self) -> dict[str, Tensor]:
-        """See `Quantizer.units`: the output scale that it started from."""
+    def parameter_scales(self) -> dict[str, Tensor]:
+        """See `Quantizer.parameter_scales`: the output scale that it started from."""
         return {} if self.output == "none" else {"scale": self.least / LEAST}
 
     @torch.no_grad()
-    def settled(self) -> CodebookQuantizer:
-        """See `Quantizer.settled`: its levels are those of all widths in use, and each weight keeps its own."""
+    def freeze(self) -> CodebookQuantizer:
+        """See `Quantizer.freeze`: its levels are those of all widths in use, and each weight keeps its own."""
         differ = self.widths.numel() > 1 and int(self.widths.min()) < int(self.widths.max())
         widths = self.widths.clone() if differ else None
         return MixedWidths(self._padded_table(), self.step(), self.bits, self.axis, widths)
@@ -263,3 +273,37 @@ def _through_maximum(spread: Tensor, squashed: Tensor, largest: Tensor) -> Tenso
     at = rows.abs().argmax(1, keepdim=True)
     pull = inner(flat, rows, 0)[:, None] / largest.reshape(-1, 1)
     return flat.scatter_add(1, at, -pull * rows.gather(1, at).sign()).reshape(spread.shape)
+
+
+#: The latent weights of a channel begin in [−1, 1], where tanh is bent and not yet flat.
+_REACH = 1.0
+
+
+def _mix_widths(weight: Tensor, widths: Tensor) -> LearnableWeight:
+    """Return DoReFa levels of which each channel is brought to the same range, multiplied by a scale that learns."""
+    scale, share = relative_to_largest(weight)
+    return LearnableWeight(DorefaQuantizer(widths, scale, normalised="channel"), torch.atanh(share * math.tanh(_REACH)))
+
+
+def _fit_weight(weight: Tensor, bits: int, _ranges: str) -> Quantizer:
+    """Return the levels, odd multiples of one number, by least squared error: training moves latent weights to them."""
+    return fit_midrise(weight, bits)
+
+
+def _learn_weight(fitted: Quantizer, weight: Tensor) -> LearnableWeight:
+    return _mix_widths(weight, torch.full_like(weight, fitted.bits, dtype=torch.uint8))
+
+
+SCHEMES.add(
+    "dorefa",
+    Scheme(
+        "dorefa",
+        "uniform levels of the weights' hyperbolic tangents, none at zero; a width for every weight; to be trained",
+        "Zhou et al. 2016; Kolf et al., equations 5 and 6",
+        WIDTHS,
+        _fit_weight,
+        learn_weight=_learn_weight,
+        mix_widths=_mix_widths,
+        uses_ranges=False,
+    ),
+)

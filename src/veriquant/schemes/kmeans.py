@@ -14,7 +14,8 @@ from torch import Tensor
 
 from veriquant.errors import VeriQuantError
 from veriquant.schemes.codebook import CodebookQuantizer
-from veriquant.schemes.quantizer import SCHEMES, Quantizer, Scheme
+from veriquant.schemes.learned_codebook import learn_codebook_scale
+from veriquant.schemes.quantizer import SCHEMES, Scheme
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -174,10 +175,6 @@ def _lloyd(values: Floats, sums: _Sums, levels: Floats) -> Floats:
     return levels
 
 
-def _fit_weight(weight: Tensor, bits: int, rule: str) -> Quantizer:
-    return fit_codebook(weight, bits)
-
-
 SCHEMES.add(
     "kmeans",
     Scheme(
@@ -185,6 +182,8 @@ SCHEMES.add(
         "levels wherever the weights are: exact one-dimensional k-means, one table and a scale per output channel",
         "Wu 1991; Liu et al., section III-B",
         WIDTHS,
-        _fit_weight,
+        lambda weight, bits, _ranges: fit_codebook(weight, bits),
+        learn_weight=learn_codebook_scale,
+        uses_ranges=False,
     ),
 )

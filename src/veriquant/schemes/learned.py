@@ -21,20 +21,20 @@ class LearnedLevels(Quantizer, Generic[Settled]):
     """Gives what the levels of now give, bit for bit, and where gradients are wanted passes them to the levels too."""
 
     @abstractmethod
-    def settled(self) -> Settled:
-        """See `Quantizer.settled`."""
+    def freeze(self) -> Settled:
+        """See `Quantizer.freeze`."""
 
     @abstractmethod
-    def with_gradient(self, values: Tensor, rounded: Tensor, settled: Settled) -> Tensor:
-        """Return `rounded`, which is what `settled` makes of `values`, with gradients to both values and levels."""
+    def with_gradient(self, values: Tensor, rounded: Tensor, frozen: Settled) -> Tensor:
+        """Return `rounded`, which is what `freeze` makes of `values`, with gradients to both values and levels."""
 
     def forward(self, values: Tensor) -> Tensor:
         """See `Quantizer.forward`; differentiable in what is learned as well."""
-        settled = self.settled()
+        frozen = self.freeze()
         with torch.no_grad():
-            rounded = cast(Tensor, settled(values))
-        return self.with_gradient(values, rounded, settled) if torch.is_grad_enabled() else rounded
+            rounded = cast(Tensor, frozen(values))
+        return self.with_gradient(values, rounded, frozen) if torch.is_grad_enabled() else rounded
 
     def codes(self, values: Tensor) -> Codes:
         """See `Quantizer.codes`."""
-        return self.settled().codes(values)
+        return self.freeze().codes(values)

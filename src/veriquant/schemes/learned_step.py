@@ -1,7 +1,7 @@
 """`lsq`: uniform levels whose step, and for activations whose offset, are trained with the network.
 
 Esser et al., 'Learned step size quantization' (ICLR 2020); the offset is that of Bhalgat et al., 'LSQ+' (2020). After
-training the levels are an `AffineQuantizer`'s. Fitted and not trained they are those of scheme `symmetric` (weights) or
+training the levels are an `AffineQuantizer`'s. QuantizerCache and not trained they are those of scheme `symmetric` (weights) or
 `asymmetric` (activations).
 """
 
@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from veriquant.schemes.affine import AffineQuantizer
 from veriquant.schemes.clipped import inner, passed, total
-from veriquant.schemes.histogram import Histogram
 from veriquant.schemes.learned import LEAST, LearnedLevels
-from veriquant.schemes.levels import WIDTHS
-from veriquant.schemes.quantizer import SCHEMES, Quantizer, Scheme
+from veriquant.schemes.quantizer import SCHEMES, LearnableWeight, Quantizer, Scheme
 from veriquant.schemes.straight_through import along
+from veriquant.schemes.uniform_grid import WIDTHS
 
 
 class LearnedStepQuantizer(LearnedLevels[AffineQuantizer], AffineQuantizer):
@@ -96,25 +95,25 @@ class LearnedStepQuantizer(LearnedLevels[AffineQuantizer], AffineQuantizer):
         zero_point = torch.full_like(step, 2 ** (bits - 1) if signed else 0, dtype=torch.int32)
         return cls(step, zero_point, bits, axis, batched=batched)
 
-    def with_gradient(self, values: Tensor, rounded: Tensor, settled: AffineQuantizer) -> Tensor:
+    def with_gradient(self, values: Tensor, rounded: Tensor, frozen: AffineQuantizer) -> Tensor:
         """See `LearnedLevels.with_gradient`: to the step and the offset."""
         samples = values.shape[0] if self.batched and values.ndim else 1
         count = max(values.numel() / self.scale.numel() / samples, 1)
         damping = 1 / math.sqrt(count * self._reach)
-        levels = _Levels(settled.scale, settled.zero_point, self.bits, self.axis, damping)
+        levels = _Levels(frozen.scale, frozen.zero_point, self.bits, self.axis, damping)
         arguments = values, rounded, self.scale, self.offset, levels
         return cast(Tensor, _LearnedStep.apply(*arguments))  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
-    def settled(self) -> AffineQuantizer:
+    def freeze(self) -> AffineQuantizer:
         """Return the levels as they are now, as a quantizer that learns no more; it gives the same bit for bit."""
         scale = torch.maximum(self.scale, self.least)
         if self.offset is not None:
             self.zero_point.copy_((-self.offset / scale).round_().clamp_(0, 2**self.bits - 1))
         return AffineQuantizer(scale, self.zero_point.clone(), self.bits, self.axis)
 
-    def units(self) -> dict[str, Tensor]:
-        """See `Quantizer.units`: the step that it started from, and for the offset the range of all levels."""
+    def parameter_scales(self) -> dict[str, Tensor]:
+        """See `Quantizer.parameter_scales`: the first step, and for the offset the range of all levels."""
         start = self.least / LEAST
         return {"scale": start} if self.offset is None else {"scale": start, "offset": start * (2**self.bits - 1)}
 
@@ -169,16 +168,12 @@ class _LearnedStep(torch.autograd.Function):
         return through.to(values.dtype), None, step, start, None
 
 
-def _fit_weight(weight: Tensor, bits: int, rule: str) -> Quantizer:
-    fitted = SCHEMES.get("symmetric").fit_weight(weight, bits, rule)
+def _learn_weight(fitted: Quantizer, weight: Tensor) -> LearnableWeight:
     assert isinstance(fitted, AffineQuantizer)
-    return LearnedStepQuantizer.of(fitted)
+    return LearnableWeight(LearnedStepQuantizer.of(fitted))
 
 
-def _fit_activation(histogram: Histogram, bits: int, rule: str) -> Quantizer:
-    fit = SCHEMES.get("asymmetric").fit_activation
-    assert fit is not None
-    fitted = fit(histogram, bits, rule)
+def _learn_activation(fitted: Quantizer) -> Quantizer:
     assert isinstance(fitted, AffineQuantizer)
     return LearnedStepQuantizer.of(fitted, batched=True, learn_offset=True)
 
@@ -187,10 +182,13 @@ SCHEMES.add(
     "lsq",
     Scheme(
         "lsq",
-        "uniform levels whose steps training learns; without training those of symmetric and asymmetric",
+        "learned steps: those of symmetric (weights) and asymmetric (activations) until training learns them",
         "Esser et al. 2020; Bhalgat et al. 2020",
         WIDTHS,
-        _fit_weight,
-        _fit_activation,
+        SCHEMES.get("symmetric").fit_weight,
+        SCHEMES.get("asymmetric").fit_activation,
+        _learn_weight,
+        _learn_activation,
+        uniform=True,
     ),
 )

@@ -17,7 +17,7 @@ from veriquant.errors import VeriQuantError
 from veriquant.schemes.clipped import inner, passed
 from veriquant.schemes.codebook import CodebookQuantizer
 from veriquant.schemes.learned import LEAST, LearnedLevels
-from veriquant.schemes.quantizer import SCHEMES, Scheme
+from veriquant.schemes.quantizer import SCHEMES, LearnableWeight, Quantizer, Scheme
 from veriquant.schemes.straight_through import along
 
 WIDTHS = range(1, 9)
@@ -58,40 +58,40 @@ class LearnedMidriseQuantizer(LearnedLevels[MidriseQuantizer]):
         self.step = nn.Parameter(fitted.step.detach().clone())
         self.register_buffer("least", self.step.detach() * LEAST)
 
-    def with_gradient(self, values: Tensor, rounded: Tensor, settled: MidriseQuantizer) -> Tensor:
+    def with_gradient(self, values: Tensor, rounded: Tensor, frozen: MidriseQuantizer) -> Tensor:
         """See `LearnedLevels.with_gradient`: to the step."""
-        return cast(Tensor, _Midrise.apply(values, rounded, self.step, settled))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _Midrise.apply(values, rounded, self.step, frozen))  # type: ignore[no-untyped-call]
 
-    def units(self) -> dict[str, Tensor]:
-        """See `Quantizer.units`: the step that it started from."""
+    def parameter_scales(self) -> dict[str, Tensor]:
+        """See `Quantizer.parameter_scales`: the step that it started from."""
         return {"step": self.least / LEAST}
 
     @torch.no_grad()
-    def settled(self) -> MidriseQuantizer:
-        """See `Quantizer.settled`."""
+    def freeze(self) -> MidriseQuantizer:
+        """See `Quantizer.freeze`."""
         return MidriseQuantizer(torch.maximum(self.step, self.least), self.bits, self.axis)
 
 
 class _Midrise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, rounded: Tensor, step: Tensor, settled: MidriseQuantizer) -> Tensor:
+    def forward(ctx: Any, values: Tensor, rounded: Tensor, step: Tensor, frozen: MidriseQuantizer) -> Tensor:
         ctx.save_for_backward(values, rounded)
-        ctx.settled = settled
+        ctx.frozen = frozen
         return rounded
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         values, rounded = ctx.saved_tensors
-        settled: MidriseQuantizer = ctx.settled
-        axis, bits, given = settled.axis, settled.bits, gradient.float()
+        frozen: MidriseQuantizer = ctx.frozen
+        axis, bits, given = frozen.axis, frozen.bits, gradient.float()
         middle = torch.tensor((2**bits - 1) / 2, device=values.device)
-        step = along(settled.step, axis, values.ndim)
+        step = along(frozen.step, axis, values.ndim)
         through = passed(given, values.float(), step, middle, -0.5, 2**bits - 0.5)
         # The gradients of the step are (Σ gradient · v̂ − Σ gradient of the values · v)/step.
         moved = inner(given, rounded.float(), axis) - inner(through, values.float(), axis)
-        count = values.numel() / settled.step.numel()
+        count = values.numel() / frozen.step.numel()
         damping = 1 / math.sqrt(count * (2**bits - 1) / 2)
-        return through.to(values.dtype), None, moved / settled.step * damping, None
+        return through.to(values.dtype), None, moved / frozen.step * damping, None
 
 
 def fit_midrise(weight: Tensor, bits: int) -> MidriseQuantizer:
@@ -116,6 +116,11 @@ def fit_midrise(weight: Tensor, bits: int) -> MidriseQuantizer:
     return MidriseQuantizer(best, bits, axis=0)
 
 
+def _learn_weight(fitted: Quantizer, weight: Tensor) -> LearnableWeight:
+    assert isinstance(fitted, MidriseQuantizer)
+    return LearnableWeight(LearnedMidriseQuantizer(fitted))
+
+
 SCHEMES.add(
     "midrise",
     Scheme(
@@ -123,6 +128,8 @@ SCHEMES.add(
         "uniform levels with as many on either side of zero, none at it; for weights of 1 to 8 bits, best with few",
         "Esser et al. 2020 (the learned step)",
         WIDTHS,
-        lambda weight, bits, _rule: fit_midrise(weight, bits),
+        lambda weight, bits, _ranges: fit_midrise(weight, bits),
+        learn_weight=_learn_weight,
+        uses_ranges=False,
     ),
 )

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from veriquant.errors import VeriQuantError
 from veriquant.schemes.codes import Codes
-from veriquant.schemes.own_grids import COLUMNS, LOWEST, lowest, spacings
+from veriquant.schemes.power_of_two_grids import COLUMNS, LOWEST, lowest, spacings
 from veriquant.schemes.quantizer import Quantizer
 from veriquant.schemes.straight_through import along, straight_through, wants_gradient
 

@@ -13,19 +13,24 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from veriquant.schemes.affine import AffineQuantizer
 from veriquant.schemes.clipped import inner
 from veriquant.schemes.learned import LEAST
-from veriquant.schemes.levels import uniform_levels
+from veriquant.schemes.learned_step import LearnedStepQuantizer
+from veriquant.schemes.midrise import LearnedMidriseQuantizer, MidriseQuantizer, fit_midrise
 from veriquant.schemes.mixed_levels import MixedLevels, check_widths
-from veriquant.schemes.own_grids import COLUMNS, EXPONENTS, LOWEST
+from veriquant.schemes.power_of_two_grids import COLUMNS, EXPONENTS, LOWEST
+from veriquant.schemes.quantizer import SCHEMES, LearnableWeight, Quantizer, Scheme, WidthPerWeightQuantizer
 from veriquant.schemes.ranges import weight_range
+from veriquant.schemes.relative import relative_to_largest
 from veriquant.schemes.straight_through import along
+from veriquant.schemes.uniform_grid import uniform_grid
 
 #: Steps tried, relative to that of least squared error at 8 bits: an octave, as coarser grids are doublings.
 _SHARES = tuple(2 ** (each / 8) for each in range(-4, 5))
 
 
-class MixedStepQuantizer(MixedLevels):
+class MixedStepQuantizer(MixedLevels, WidthPerWeightQuantizer):
     """`MixedLevels` with a gradient to the step of each channel; `fit` starts it, anew after a change of widths.
 
     What is learned, `scale`, is the widest spacing in use in the channel, step · 2^k: with one width that is the
@@ -55,6 +60,15 @@ class MixedStepQuantizer(MixedLevels):
         self.widths.copy_(widths)
         self._measure()
 
+    def assign_widths(self, latent: Tensor, widths: Tensor) -> None:
+        """See `WidthPerWeightQuantizer.assign_widths`."""
+        self.set_widths(widths)
+        self.fit(latent)
+
+    def magnitudes(self, latent: Tensor) -> Tensor:
+        """See `WidthPerWeightQuantizer.magnitudes`."""
+        return relative_to_largest(latent)[1]
+
     @torch.no_grad()
     def fit(self, weight: Tensor) -> None:
         """Choose step and exponents of every channel by least squared error of `weight` at the widths of now."""
@@ -72,13 +86,13 @@ class MixedStepQuantizer(MixedLevels):
         """See `MixedLevels.step`."""
         return torch.maximum(self.scale.detach(), self.least) / self._widest
 
-    def units(self) -> dict[str, Tensor]:
-        """See `Quantizer.units`: what was fitted."""
+    def parameter_scales(self) -> dict[str, Tensor]:
+        """See `Quantizer.parameter_scales`: what was fitted."""
         return {"scale": self.least / LEAST}
 
     @torch.no_grad()
-    def settled(self) -> MixedLevels:
-        """See `Quantizer.settled`."""
+    def freeze(self) -> MixedLevels:
+        """See `Quantizer.freeze`."""
         return MixedLevels(self.step(), self.widths, self.exponents)
 
     def _hold(self, scale: Tensor) -> None:
@@ -119,7 +133,7 @@ def _fitted(weight: Tensor, widths: Tensor) -> tuple[Tensor, Tensor]:
     Each width has the best of its exponents at every step that is tried; the step is that of the least sum.
     """
     rows, kinds = weight.flatten(1), widths.flatten(1)
-    start, _ = uniform_levels(*weight_range(rows, 8, "mse", True), 8, True)
+    start, _ = uniform_grid(*weight_range(rows, 8, "mse", True), 8, True)
     here = {width: mask for width in LOWEST if bool((mask := kinds == width).any())}
     least = torch.full_like(start, math.inf)
     step = start.clone()
@@ -145,3 +159,35 @@ def _best_exponent(rows: Tensor, mask: Tensor, step: Tensor, width: int) -> tupl
         errors.append(missed.square_().sum(1) * (step * 2**exponent) ** 2)
     least, place = torch.stack(errors).min(0)
     return least, place + EXPONENTS[width][0]
+
+
+def _mix_widths(weight: Tensor, widths: Tensor) -> LearnableWeight:
+    return LearnableWeight(MixedStepQuantizer(weight, widths))
+
+
+def _fit_weight(weight: Tensor, bits: int, ranges: str) -> Quantizer:
+    """Return the levels of weights that all have one width."""
+    if bits == min(LOWEST):
+        return fit_midrise(weight, bits)
+    return SCHEMES.get("symmetric").for_weights()(weight, bits, ranges)
+
+
+def _learn_weight(fitted: Quantizer, weight: Tensor) -> LearnableWeight:
+    if isinstance(fitted, MidriseQuantizer):
+        return LearnableWeight(LearnedMidriseQuantizer(fitted))
+    assert isinstance(fitted, AffineQuantizer)
+    return LearnableWeight(LearnedStepQuantizer.of(fitted))
+
+
+SCHEMES.add(
+    "mixed-step",
+    Scheme(
+        "mixed-step",
+        "weights of 8, 4 and 2 bits side by side, on learned steps with a grid for each width",
+        "Esser et al. 2020 (the learned step); Kolf et al., section 3.3 (a width for every weight)",
+        tuple(sorted(LOWEST)),
+        _fit_weight,
+        learn_weight=_learn_weight,
+        mix_widths=_mix_widths,
+    ),
+)

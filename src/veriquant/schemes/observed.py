@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from veriquant.schemes.affine import AffineQuantizer
-from veriquant.schemes.levels import uniform_levels
+from veriquant.schemes.uniform_grid import uniform_grid
 
 
 class ObservedQuantizer(AffineQuantizer):
-    """An `AffineQuantizer` whose range is watched while it trains, up to `freeze`.
+    """An `AffineQuantizer` whose range is watched while it trains, up to `stop_observing`.
 
     `running`: the range is the least and greatest value of all batches seen so far, for activations; otherwise that of
     the values at hand, for weights, which change. With `axis` each channel has a range of its own. In evaluation mode
@@ -50,12 +50,12 @@ class ObservedQuantizer(AffineQuantizer):
             self._observe(values.detach())
         return super().forward(values)
 
-    def freeze(self) -> None:
+    def stop_observing(self) -> None:
         """Keep the levels as they are from now on."""
         self.frozen.fill_(True)
 
-    def settled(self) -> AffineQuantizer:
-        """See `Quantizer.settled`."""
+    def freeze(self) -> AffineQuantizer:
+        """See `Quantizer.freeze`."""
         return AffineQuantizer(self.scale.clone(), self.zero_point.clone(), self.bits, self.axis)
 
     @torch.no_grad()
@@ -68,6 +68,6 @@ class ObservedQuantizer(AffineQuantizer):
             low, high = torch.minimum(self.low, low.float()), torch.maximum(self.high, high.float())
         self.low.copy_(low)
         self.high.copy_(high)
-        scale, zero_point = uniform_levels(self.low, self.high, self.bits, self.symmetric)
+        scale, zero_point = uniform_grid(self.low, self.high, self.bits, self.symmetric)
         self.scale.copy_(scale)
         self.zero_point.copy_(zero_point)

@@ -3,8 +3,7 @@
 Kolf et al., eq. 7 and 8, after Choi et al., 'PACT' (2018). The source clips to [0, α] alone, which fits a ReLU; behind
 a PReLU there are negative values, for which there are two kinds with two sides.
 
-It quantizes activations and no weights, while a `Scheme` of the registry fits weights first of all; and its range is
-where training starts, not what a calibration finds. So it is no member of `SCHEMES`: `over` makes one of a range.
+Until it is trained, its levels are those of scheme `asymmetric`, over the range that calibration found.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from veriquant.errors import VeriQuantError
 from veriquant.schemes.affine import AffineQuantizer
 from veriquant.schemes.clipped import passed
 from veriquant.schemes.learned import LEAST, LearnedLevels
-from veriquant.schemes.levels import check_width, uniform_levels
+from veriquant.schemes.quantizer import SCHEMES, Quantizer, Scheme
+from veriquant.schemes.uniform_grid import WIDTHS, check_width, uniform_grid
 
 Kind = Literal["one-sided", "symmetric", "two-sided"]
 """Which range: [0, α] (the source's), [−α, α] or [−α₁, α₂]."""
@@ -29,7 +29,7 @@ class PactQuantizer(LearnedLevels[AffineQuantizer]):
     """Clips to [0, α], [−α, α] or [−α₁, α₂] and rounds to 2**bits uniform levels over that range; one for the tensor.
 
     One-sided: round(clip(v, 0, α)·(2^b − 1)/α)·α/(2^b − 1), eq. 7 and 8. With two sides zero is a level, so that both
-    ends of the levels may lie up to half a step from the range's (see `uniform_levels`). Gradients as in Choi et al.: a
+    ends of the levels may lie up to half a step from the range's (see `uniform_grid`). Gradients as in Choi et al.: a
     value inside passes its own on; one at or beyond an end passes it to that end's α, where a negative end turns its
     sign. There is no gradient scale. The α in use is at least 1/256 of its first value, so that it stays positive; the
     gradient passes all the same, so that it can come back.
@@ -74,21 +74,21 @@ class PactQuantizer(LearnedLevels[AffineQuantizer]):
         widest = max(low, high) if kind == "symmetric" else high
         return cls(torch.tensor(widest or 1.0), bits, kind)
 
-    def with_gradient(self, values: Tensor, rounded: Tensor, settled: AffineQuantizer) -> Tensor:
+    def with_gradient(self, values: Tensor, rounded: Tensor, frozen: AffineQuantizer) -> Tensor:
         """See `LearnedLevels.with_gradient`: to α."""
-        clipping = _Clipping(settled.scale, settled.zero_point, self.bits, self.kind)
+        clipping = _Clipping(frozen.scale, frozen.zero_point, self.bits, self.kind)
         return cast(Tensor, _Pact.apply(values, rounded, self.alpha, clipping))  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
-    def settled(self) -> AffineQuantizer:
+    def freeze(self) -> AffineQuantizer:
         """Return the levels as they are now, as a quantizer that learns no more; it gives the same bit for bit."""
         alpha = torch.maximum(self.alpha, self.least)
         low, high = alpha.unbind() if self.kind == "two-sided" else (alpha, alpha)
         low = torch.zeros_like(low) if self.kind == "one-sided" else -low
-        return AffineQuantizer(*uniform_levels(low, high, self.bits, symmetric=False), self.bits)
+        return AffineQuantizer(*uniform_grid(low, high, self.bits, symmetric=False), self.bits)
 
-    def units(self) -> dict[str, Tensor]:
-        """See `Quantizer.units`: the α that it started from."""
+    def parameter_scales(self) -> dict[str, Tensor]:
+        """See `Quantizer.parameter_scales`: the α that it started from."""
         return {"alpha": self.least / LEAST}
 
     def extra_repr(self) -> str:
@@ -141,3 +141,23 @@ class _Pact(torch.autograd.Function):
             below = given.sum() - through.sum() - above
             alpha = torch.stack([-below, above]) if clipping.kind == "two-sided" else above - below
         return through.to(gradient.dtype), None, alpha, None
+
+
+def _learn_activation(fitted: Quantizer) -> Quantizer:
+    """Return PACT over the range that calibration found."""
+    assert isinstance(fitted, AffineQuantizer)
+    low = float(-fitted.zero_point * fitted.scale)
+    return PactQuantizer.over(low, low + float(fitted.scale) * (2**fitted.bits - 1), fitted.bits)
+
+
+SCHEMES.add(
+    "pact",
+    Scheme(
+        "pact",
+        "activations clipped at values that training learns; without training the levels of asymmetric",
+        "Choi et al. 2018; Kolf et al., equations 7 and 8",
+        WIDTHS,
+        fit_activation=SCHEMES.get("asymmetric").fit_activation,
+        learn_activation=_learn_activation,
+    ),
+)

@@ -74,7 +74,7 @@ def _threshold(histogram: Histogram, bits: int, symmetric: bool) -> float:
 
 
 def _levels(histogram: Histogram, thresholds: Floats, bits: int, symmetric: bool) -> tuple[Floats, Floats]:
-    """Return the step and the zero point of each threshold's levels; see `veriquant.schemes.levels.uniform_levels`."""
+    """Return the step and the zero point of each threshold's levels; see `uniform_grid`."""
     if symmetric:
         half = 2 ** (bits - 1)
         return thresholds / (half - 1), np.full(len(thresholds), float(half))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from veriquant.schemes.histogram import Histogram
-from veriquant.schemes.levels import uniform_levels
+from veriquant.schemes.uniform_grid import uniform_grid
 
 Floats = npt.NDArray[np.float64]
 
@@ -155,7 +155,7 @@ class _Best:
         return better
 
     def _squared_error(self, low: Tensor, high: Tensor) -> Tensor:
-        scale, zero = uniform_levels(low, high, self._bits, self._symmetric)
+        scale, zero = uniform_grid(low, high, self._bits, self._symmetric)
         lowest = -zero[:, None].to(torch.float32)
         torch.div(self._rows, scale[:, None], out=self._scaled)
         torch.round(self._scaled, out=self._rounded)

@@ -13,9 +13,9 @@ from torch import Tensor
 from veriquant.errors import VeriQuantError
 from veriquant.registry import Registry
 from veriquant.schemes.histogram import Histogram
-from veriquant.schemes.levels import check_width
 from veriquant.schemes.range_entropy import entropy_of_activation, entropy_of_weight
 from veriquant.schemes.range_error import least_error_of_activation, least_error_of_weight
+from veriquant.schemes.uniform_grid import check_width
 
 #: The percentile rule leaves out this share of the values at each end (a percentile of 99.99).
 TAIL = 1e-4

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from veriquant.simulation.kernels import KernelTable
 from veriquant.simulation.precision import Precision
+from veriquant.simulation.targets import KernelTable
 
 _KERNELS = ("weighted", "joining", "computing", "activation")
 

@@ -16,7 +16,7 @@ from veriquant.progress import track
 from veriquant.schemes.histogram import BINS, Histogram, extremes
 from veriquant.simulation.pool import one_thread_each
 from veriquant.simulation.simulation import BATCH, Simulation
-from veriquant.simulation.steps import Change, check_finite
+from veriquant.simulation.steps import QuantizationConfig, check_finite
 
 
 def observe(simulation: Simulation, images: Tensor) -> dict[str, Histogram]:
@@ -66,7 +66,7 @@ def watch(
     tensors: set[str],
     use: Callable[[str, Tensor], None],
     description: str,
-    change: Change | None = None,
+    change: QuantizationConfig | None = None,
 ) -> None:
     """Run all images in small batches, and hand `use` each batch of each tensor in `tensors`.
 
@@ -75,7 +75,7 @@ def watch(
     steps = simulation.steps
     numbers = {steps.names[name]: name for name in tensors}
     program = steps.program(0)
-    parts = [change or Change()]
+    parts = [change or QuantizationConfig()]
 
     def run(first: int) -> None:
         with torch.inference_mode():

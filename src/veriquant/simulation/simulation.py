@@ -19,10 +19,10 @@ from veriquant.onnxgraph.inspection import inspect_graph
 from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants, fold_factors, merge_clips
 from veriquant.results import Layer
 from veriquant.simulation.groups import Group, find_groups, tensors_read
-from veriquant.simulation.kernels import TARGETS, KernelTable
 from veriquant.simulation.onnx_import import import_onnx
 from veriquant.simulation.pool import one_thread_each
-from veriquant.simulation.steps import Change, Steps
+from veriquant.simulation.steps import QuantizationConfig, Steps
+from veriquant.simulation.targets import TARGETS, KernelTable
 from veriquant.simulation.weighted import Weighted
 
 #: Images at a time where nothing else is asked: small enough for a processor's caches.
@@ -65,7 +65,11 @@ class Simulation:
         return found
 
     def embed(
-        self, images: npt.NDArray[np.float32] | Tensor, change: Change | None = None, *, threads: int | None = None
+        self,
+        images: npt.NDArray[np.float32] | Tensor,
+        change: QuantizationConfig | None = None,
+        *,
+        threads: int | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return the embeddings of standardised images, (n, …) -> (n, dim), float32, under a change.
 

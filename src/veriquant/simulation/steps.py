@@ -41,7 +41,7 @@ class ProductOfCodes:
 
 
 @dataclass(frozen=True)
-class Change:
+class QuantizationConfig:
     """What stands in a network's way: weights (and biases) by operation, quantizers by tensor; all else is as it is.
 
     An operation in `codes` is computed from integers; its entry in `weights` is the same up to rounding.
@@ -138,7 +138,7 @@ class Steps:
         for count in (1, 2):
             env = {self.input: probe[:count], **self.constants}
             for i in range(self.count):
-                self.advance(i, env, [Change()])
+                self.advance(i, env, [QuantizationConfig()])
             seen.append(env)
         sizes, batched = [0] * (self.count + 1), [False] * (self.count + 1)
         for i in range(self.count):
@@ -168,7 +168,7 @@ class Steps:
         """Return the state before the first step."""
         return {self.input: images, **self.constants}
 
-    def advance(self, index: int, env: Env, parts: Sequence[Change]) -> None:
+    def advance(self, index: int, env: Env, parts: Sequence[QuantizationConfig]) -> None:
         """Compute step `index` into `env`, for `parts` stacked along the batch axis, each with its own change."""
         step = self._steps[index]
         if step.call is not None:
@@ -181,7 +181,7 @@ class Steps:
             env[index] = self.quantize(step.tensor, env[index], parts)
 
     @staticmethod
-    def quantize(tensor: str, values: Tensor, parts: Sequence[Change]) -> Tensor:
+    def quantize(tensor: str, values: Tensor, parts: Sequence[QuantizationConfig]) -> Tensor:
         """Return a tensor's values as the quantizer of each part leaves them."""
         quantizers = [part.activations.get(tensor) for part in parts]
         if all(quantizer is quantizers[0] for quantizer in quantizers):
@@ -201,10 +201,10 @@ class Steps:
         """Return the last step that uses each step's result."""
         return {source: i for i in range(self.count + 1) for source in self._steps[i].inputs}
 
-    def run(self, images: Tensor, change: Change | None = None) -> Tensor:
+    def run(self, images: Tensor, change: QuantizationConfig | None = None) -> Tensor:
         """Return the network's output for a batch, under one change."""
         env = self.start(images)
-        return self.finish(self.program(0), env, [change or Change()])
+        return self.finish(self.program(0), env, [change or QuantizationConfig()])
 
     def program(self, first: int) -> Program:
         """Return what is to be done from step `first` on, given what was computed before it."""
@@ -240,7 +240,9 @@ class Steps:
             max((self.bytes[i] for i in (*order, *live)), default=0),
         )
 
-    def finish(self, program: Program, env: Env, parts: Sequence[Change], keep: Collection[int] = ()) -> Tensor:
+    def finish(
+        self, program: Program, env: Env, parts: Sequence[QuantizationConfig], keep: Collection[int] = ()
+    ) -> Tensor:
         """Run a program to the network's output; `env` loses what is no longer needed, but for the steps in `keep`."""
         for position, index in enumerate(program.order):
             self.advance(index, env, parts)
@@ -251,7 +253,7 @@ class Steps:
         assert isinstance(output, Tensor)
         return output
 
-    def _with_weights(self, step: _Step, x: Tensor, parts: Sequence[Change]) -> Tensor:
+    def _with_weights(self, step: _Step, x: Tensor, parts: Sequence[QuantizationConfig]) -> Tensor:
         weighted = step.weighted
         assert weighted is not None
         if len(parts) == 1 and step.operation in parts[0].codes:

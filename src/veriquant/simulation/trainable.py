@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from veriquant.schemes.quantizer import Quantizer
-from veriquant.simulation.fitted import Fitted, RoundedWeight, halves, in_halves, like
+from veriquant.simulation.quantizer_cache import QuantizerCache, RoundedWeight, halves, in_halves, like
 from veriquant.simulation.simulation import Simulation
-from veriquant.simulation.steps import Change, Env
+from veriquant.simulation.steps import Env, QuantizationConfig
 
 
 class Trainable(nn.Module):
@@ -76,9 +76,9 @@ class Trainable(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings (n, dim) of standardised images, float32 (n, channels, height, width)."""
-        return self.tapped(images, ())[0]
+        return self.forward_features(images, ())[0]
 
-    def tapped(self, images: Tensor, tensors: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
+    def forward_features(self, images: Tensor, tensors: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
         """Return the embeddings, and the named tensors on the way to them as their quantizers leave them."""
         steps = self._steps
         places = [steps.names[tensor] for tensor in tensors]
@@ -95,12 +95,12 @@ class Trainable(nn.Module):
         return found
 
     @torch.no_grad()
-    def units(self, images: Tensor) -> dict[nn.Parameter, Tensor]:
+    def parameter_scales(self, images: Tensor) -> dict[nn.Parameter, Tensor]:
         """Return how large the parameters are, each unit of its parameter's shape or broadcast to it.
 
         Of a weight the root mean square of each output channel; of a bias the standard deviation of what the operation
         gives in each channel for `images`, a few, in full precision. Neither is less than a hundredth of the mean of
-        its tensor's, so that dead channels have one. Of levels see `Quantizer.units`.
+        its tensor's, so that dead channels have one. Of levels see `Quantizer.parameter_scales`.
         """
         found: dict[nn.Parameter, Tensor] = {}
         for weight in self.weights:
@@ -110,10 +110,10 @@ class Trainable(nn.Module):
         for quantizer in (*self.weight_quantizers, *self.activation_quantizers):
             assert isinstance(quantizer, Quantizer)
             parameters = dict(quantizer.named_parameters(recurse=False))
-            found.update((parameters[name], unit) for name, unit in quantizer.units().items())
+            found.update((parameters[name], unit) for name, unit in quantizer.parameter_scales().items())
         return found
 
-    def settle(self, fitted: Fitted) -> None:
+    def freeze_into(self, fitted: QuantizerCache) -> None:
         """Put the weights, biases and levels as they are now into `fitted`, from which plans are run and packed.
 
         Scales and biases are rounded to float16 as files hold them.
@@ -122,7 +122,7 @@ class Trainable(nn.Module):
         with torch.no_grad():
             for name, quantizer in zip(self._with_levels, self.weight_quantizers, strict=True):
                 assert isinstance(quantizer, Quantizer)
-                levels = in_halves(quantizer.settled())
+                levels = in_halves(quantizer.freeze())
                 weight, bias = change.weights[name]
                 # The codes stay what training made of them: on its levels a weight finds them again.
                 rounded = like(levels(weight.detach()), weight)
@@ -130,7 +130,7 @@ class Trainable(nn.Module):
                 fitted.hold_weight(name, RoundedWeight(levels, rounded, bias))
             for tensor, quantizer in zip(self._tensors, self.activation_quantizers, strict=True):
                 assert isinstance(quantizer, Quantizer)
-                fitted.hold_activation(tensor, quantizer.settled())
+                fitted.hold_activation(tensor, quantizer.freeze())
 
     def _started(self, images: Tensor) -> Env:
         env = self._steps.start(images)
@@ -142,15 +142,15 @@ class Trainable(nn.Module):
         steps = self._steps
         places = [steps.operations[name] for name in self._biased]
         env = self._started(images)
-        steps.finish(steps.program(0), env, [Change()], places)
+        steps.finish(steps.program(0), env, [QuantizationConfig()], places)
         return [env[place] for place in places]
 
-    def _change(self) -> Change:
+    def _change(self) -> QuantizationConfig:
         weights = dict(zip(self._weighted, self.weights, strict=True))
         for name, quantizer in zip(self._with_levels, self.weight_quantizers, strict=True):
             weights[name] = quantizer(weights[name])
         biases = dict(zip(self._biased, self.biases, strict=True))
-        return Change(
+        return QuantizationConfig(
             {name: (weight, biases.get(name)) for name, weight in weights.items()},
             {
                 tensor: quantizer

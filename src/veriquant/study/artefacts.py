@@ -16,7 +16,7 @@ from veriquant.evaluation.judge import Judge
 from veriquant.files import atomic_path, code_digest, write_json
 from veriquant.networks import Network
 from veriquant.networks.network import network_digest
-from veriquant.quantization import Target
+from veriquant.quantization import QuantizationContext
 from veriquant.quantization.layers import mean_weight_bits
 from veriquant.recipes import Recipe
 from veriquant.study.config import file_name
@@ -84,7 +84,7 @@ def make_artefact(
     if entry is None:
         start = time.perf_counter()
         judge = None if judged is None else Judge(judged, flip=config.flip)
-        target = Target(runtime, config.threads, judge, training_set, say=context.units.note)
+        target = QuantizationContext(runtime, config.threads, judge, training_set, say=context.units.note)
         made = recipe.apply(network, calibration, target)
         seconds = time.perf_counter() - start
         facts = {

@@ -14,9 +14,9 @@ from veriquant.deploy import RUNTIMES
 from veriquant.errors import VeriQuantError
 from veriquant.networks import Network, load_network
 from veriquant.recipes import Recipe, load_recipe
-from veriquant.study.apart import files_tested, refuse_tested
 from veriquant.study.config import StudyConfig, duplicates, file_name
 from veriquant.study.entries import CalibrationEntry, NetworkEntry, input_spec
+from veriquant.study.train_test_overlap import files_tested, refuse_tested
 from veriquant.study.units import Say
 
 #: The recipe that leaves a network as it is: what all others are compared with.

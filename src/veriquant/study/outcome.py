@@ -12,12 +12,12 @@ from veriquant.deploy import machine, versions
 from veriquant.evaluation import BATCH
 from veriquant.onnxgraph import inspect_onnx
 from veriquant.results import Allocation, Latency, Layer, NetworkStudy, StudyResult, Variant
-from veriquant.study.apart import left_out, none_trained_on
 from veriquant.study.artefacts import Artefact
 from veriquant.study.context import Context
 from veriquant.study.entries import CalibrationEntry
 from veriquant.study.figures import Figures
 from veriquant.study.inputs import Inputs, NetworkInputs
+from veriquant.study.train_test_overlap import left_out, none_trained_on
 
 _ONE_AT_A_TIME = "its activation ranges depend on what else is in a batch: it was evaluated one image at a time"
 

@@ -19,13 +19,13 @@ from veriquant.training.task import Task
 
 Distance = Literal["cosine", "squared"]
 
-Units = Mapping[nn.Parameter, Tensor]
+ParameterScales = Mapping[nn.Parameter, Tensor]
 
 
 class Tapped(Protocol):
     """A network that shows what it computes on the way."""
 
-    def tapped(self, images: Tensor, tensors: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
+    def forward_features(self, images: Tensor, tensors: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
         """Return the embeddings (n, dim) of images (n, 3, height, width), and the named tensors on the way."""
         ...
 
@@ -36,7 +36,7 @@ class Distillation(Task):
     `student`, `teacher`: modules that are `Tapped`; the teacher does not learn. `distance`: 1 − cosine, which
     recognition is decided by, or the mean squared difference of unit-length embeddings (twice the former over dim).
     `on_the_way`: tensors of both that are compared too: the mean of their squared differences relative to the
-    teacher's mean square is added, `weight` times. `levels_rate` and `units`: see `grouped`.
+    teacher's mean square is added, `weight` times. `levels_rate` and `scales`: see `grouped`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Distillation(Task):
         on_the_way: Sequence[str] = (),
         weight: float = 1.0,
         levels_rate: float = 1.0,
-        units: Units | None = None,
+        scales: ParameterScales | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -58,7 +58,7 @@ class Distillation(Task):
         self._on_the_way = tuple(on_the_way)
         self._weight = weight
         self._levels_rate = levels_rate
-        self._units = units
+        self._scales = scales
 
     def loss(self, images: Tensor, labels: Tensor) -> Mapping[str, Tensor]:
         """Return the ``loss`` and the embeddings' mean ``cosine``; labels play no part.
@@ -67,9 +67,9 @@ class Distillation(Task):
         """
         student, teacher = self._networks
         with torch.no_grad():
-            embeddings, wanted = teacher.tapped(images, self._on_the_way)
+            embeddings, wanted = teacher.forward_features(images, self._on_the_way)
             right = F.normalize(embeddings.float())
-        embeddings, given = student.tapped(images, self._on_the_way)
+        embeddings, given = student.forward_features(images, self._on_the_way)
         found = F.normalize(embeddings.float())
         cosine = (right * found).sum(dim=1).mean()
         loss = 1 - cosine if self._distance == "cosine" else F.mse_loss(found, right)
@@ -80,14 +80,14 @@ class Distillation(Task):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """See `Task.parameter_groups`."""
-        return grouped(self, self._levels_rate, self._units)
+        return grouped(self, self._levels_rate, self._scales)
 
 
-def grouped(task: nn.Module, levels_rate: float, units: Units | None = None) -> list[dict[str, Any]]:
+def grouped(task: nn.Module, levels_rate: float, scales: ParameterScales | None = None) -> list[dict[str, Any]]:
     """Return a task's parameters as groups for an optimizer: what belongs to quantizers is a group of its own.
 
     `levels_rate`: learning rate of the quantizers' steps and offsets relative to that of weights; they have no weight
-    decay, which would pull steps to zero. `units`: how large parameters are, for an optimizer that moves each by a
+    decay, which would pull steps to zero. `scales`: how large parameters are, for an optimizer that moves each by a
     share of its size; those without one move as they do elsewhere.
     """
     quantizers = [module for module in task.modules() if isinstance(module, Quantizer)]
@@ -95,15 +95,15 @@ def grouped(task: nn.Module, levels_rate: float, units: Units | None = None) -> 
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in task.parameters():
         if parameter.requires_grad:
-            key = id(parameter) in levels, units is not None and parameter in units
+            key = id(parameter) in levels, scales is not None and parameter in scales
             groups.setdefault(key, []).append(parameter)
     found: list[dict[str, Any]] = []
     for (of_levels, measured), parameters in sorted(groups.items()):
         group: dict[str, Any] = {"params": parameters}
         if of_levels:
             group |= {"lr_multiplier": levels_rate, "weight_decay": 0.0}
-        if measured and units is not None:
-            group["units"] = [units[parameter] for parameter in parameters]
+        if measured and scales is not None:
+            group["scales"] = [scales[parameter] for parameter in parameters]
         found.append(group)
     return found
 

@@ -17,7 +17,7 @@ from torch import Tensor
 class RelativeAdamW(torch.optim.AdamW):
     """AdamW on p/u for every parameter p with a unit u, of p's shape or broadcast to it.
 
-    A group of parameters may have ``units``, a list with a tensor for each of its ``params``; a group without learns as
+    A group of parameters may have ``scales``, a list with a tensor for each of its ``params``; others learn as
     in AdamW. Gradients are those of p/u when a step is done.
     """
 
@@ -38,6 +38,6 @@ class RelativeAdamW(torch.optim.AdamW):
 
     def _measured(self) -> Iterator[tuple[Tensor, Tensor]]:
         for group in self.param_groups:
-            units: list[Tensor] | Any = group.get("units")
-            if units is not None:
-                yield from zip(group["params"], units, strict=True)
+            scales: list[Tensor] | Any = group.get("scales")
+            if scales is not None:
+                yield from zip(group["params"], scales, strict=True)

@@ -72,10 +72,10 @@ class LoopSettings(BaseModel):
 def make_optimizer(task: Task, settings: LoopSettings) -> torch.optim.Optimizer:
     """Return the optimizer of a task's parameter groups; each keeps its ``lr_multiplier``.
 
-    Where a group has ``units``, AdamW's rate is a share of them (`RelativeAdamW`); SGD has its sizes from gradients.
+    Where a group has ``scales``, AdamW's rate is a share of them (`RelativeAdamW`); SGD has its sizes from gradients.
     """
     groups = [{"lr_multiplier": 1.0, **group} for group in task.parameter_groups()]
     if settings.optimizer == "adamw":
-        kind = RelativeAdamW if any("units" in group for group in groups) else torch.optim.AdamW
+        kind = RelativeAdamW if any("scales" in group for group in groups) else torch.optim.AdamW
         return kind(groups, lr=settings.lr, weight_decay=settings.weight_decay)
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)

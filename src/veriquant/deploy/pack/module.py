@@ -28,9 +28,9 @@ from veriquant.onnxgraph.graph import Array, Graph, is_transposed
 from veriquant.schemes import AffineQuantizer, CodebookQuantizer, Codes, Quantizer
 from veriquant.schemes.dorefa import MixedWidths
 from veriquant.schemes.mixed_levels import MixedLevels
-from veriquant.simulation import TARGETS, Fitted, Plan, Simulation, simulate_graph
-from veriquant.simulation.fitted import RoundedWeight, like
-from veriquant.simulation.steps import Change
+from veriquant.simulation import TARGETS, Plan, QuantizerCache, Simulation, simulate_graph
+from veriquant.simulation.quantizer_cache import RoundedWeight, like
+from veriquant.simulation.steps import QuantizationConfig
 
 _KIND = "module"
 
@@ -41,7 +41,7 @@ class PackedModule(nn.Module):
     It computes what the ONNX file of the same plan computes, to the last bit. For inference on the CPU.
     """
 
-    def __init__(self, simulation: Simulation, change: Change, plan: Plan) -> None:
+    def __init__(self, simulation: Simulation, change: QuantizationConfig, plan: Plan) -> None:
         super().__init__()
         self.spec = simulation.spec
         self.plan = plan
@@ -54,7 +54,7 @@ class PackedModule(nn.Module):
             return self._simulation.steps.run(images, self._change)
 
 
-def save_module(path: str | os.PathLike[str], simulation: Simulation, fitted: Fitted, plan: Plan) -> None:
+def save_module(path: str | os.PathLike[str], simulation: Simulation, fitted: QuantizerCache, plan: Plan) -> None:
     """Write a simulated network under `plan` atomically, its weights as codes in their own bits."""
     parts = planned_parts(simulation, fitted, plan)
     skeleton = _without(simulation.graph, parts.codes, parts.biases)
@@ -78,7 +78,9 @@ def load_module(path: str | os.PathLike[str]) -> PackedModule:
         spec = InputSpec.model_validate(pack.metadata["spec"])
         plan = Plan.model_validate(pack.metadata["plan"])
         simulation = _simulation(pack, spec, plan)
-        fitted = Fitted(simulation, {}, weight_scheme=plan.weight_scheme, activation_scheme=plan.activation_scheme)
+        fitted = QuantizerCache(
+            simulation, {}, weight_scheme=plan.weight_scheme, activation_scheme=plan.activation_scheme
+        )
         _fill(fitted, pack, plan)
     except (KeyError, TypeError, ValueError, ValidationError, DecodeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -128,7 +130,7 @@ def _bias(operation: str) -> str:
     return f"bias of {operation}"
 
 
-def _fill(fitted: Fitted, pack: Pack, plan: Plan) -> None:
+def _fill(fitted: QuantizerCache, pack: Pack, plan: Plan) -> None:
     simulation = fitted.simulation
     for name, settings in plan.groups.items():
         for operation in simulation.groups[name].weights:

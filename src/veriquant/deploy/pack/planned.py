@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from veriquant.deploy.pack.levels import ActivationLevels, PackedWeight
-from veriquant.deploy.pack.onnx_file import pack_onnx
+from veriquant.deploy.pack.packed_tensors import PackedActivation, PackedWeight
+from veriquant.deploy.pack.write_onnx import pack_onnx
 from veriquant.errors import VeriQuantError
 from veriquant.schemes import AffineQuantizer, Codes
-from veriquant.simulation import Fitted, Plan, Simulation
+from veriquant.simulation import Plan, QuantizerCache, Simulation
 from veriquant.simulation.precision import FLOAT_BITS
 
 
-def pack_planned(simulation: Simulation, fitted: Fitted, plan: Plan) -> bytes:
+def pack_planned(simulation: Simulation, fitted: QuantizerCache, plan: Plan) -> bytes:
     """Return the ONNX model of a simulated network under `plan`, its weights stored in their own bits.
 
     For a target with integer kernels the file is laid out so that ONNX Runtime computes in them wherever a group reads
@@ -34,10 +34,10 @@ class PlannedParts:
 
     codes: dict[str, Codes]
     biases: dict[str, Tensor]
-    levels: dict[str, ActivationLevels]
+    levels: dict[str, PackedActivation]
 
 
-def planned_parts(simulation: Simulation, fitted: Fitted, plan: Plan) -> PlannedParts:
+def planned_parts(simulation: Simulation, fitted: QuantizerCache, plan: Plan) -> PlannedParts:
     """Return what every file of a network under `plan` holds; groups in floating point are not in it."""
     parts = PlannedParts({}, {}, {})
     for name, settings in plan.groups.items():
@@ -54,10 +54,10 @@ def planned_parts(simulation: Simulation, fitted: Fitted, plan: Plan) -> Planned
     return parts
 
 
-def _levels(fitted: Fitted, tensor: str, bits: int) -> ActivationLevels:
+def _levels(fitted: QuantizerCache, tensor: str, bits: int) -> PackedActivation:
     quantizer = fitted.activation(tensor, bits)
     if not isinstance(quantizer, AffineQuantizer):
         raise VeriQuantError(
             f"activation scheme {fitted.activation_scheme!r} has no uniform levels, which an ONNX file needs"
         )
-    return ActivationLevels(float(quantizer.scale), int(quantizer.zero_point), bits)
+    return PackedActivation(float(quantizer.scale), int(quantizer.zero_point), bits)

@@ -12,7 +12,7 @@ import numpy as np
 from onnx import NodeProto, helper
 
 from veriquant.deploy.pack.arrays import to_array
-from veriquant.deploy.pack.levels import ActivationLevels, PackedWeight
+from veriquant.deploy.pack.packed_tensors import PackedActivation, PackedWeight
 from veriquant.deploy.pack.parts import Parts, Pool
 from veriquant.deploy.pack.weights import write_codes
 from veriquant.onnxgraph.graph import PART, Array, Graph, attribute
@@ -22,7 +22,7 @@ _MOST_BITS = 8
 _BYTE = 256.0
 
 
-def computes_codes(graph: Graph, node: NodeProto, packed: PackedWeight, reads: ActivationLevels | None) -> bool:
+def computes_codes(graph: Graph, node: NodeProto, packed: PackedWeight, reads: PackedActivation | None) -> bool:
     """Return whether `node` can be written as a product of codes: whole levels on both sides, weights of 8 bits."""
     if not packed.exact or reads is None or packed.codes.bits > _MOST_BITS:
         return False
@@ -34,7 +34,7 @@ def computes_codes(graph: Graph, node: NodeProto, packed: PackedWeight, reads: A
 
 
 def write_product(
-    graph: Graph, node: NodeProto, packed: PackedWeight, reads: ActivationLevels, transposed: bool, pool: Pool
+    graph: Graph, node: NodeProto, packed: PackedWeight, reads: PackedActivation, transposed: bool, pool: Pool
 ) -> None:
     """Write `node` as a product of integers, its scale and its bias, in place."""
     codes = packed.codes

@@ -31,7 +31,7 @@ from veriquant.errors import VeriQuantError
 from veriquant.files import atomic_tensors_path
 from veriquant.onnxgraph.graph import PART, Array
 from veriquant.schemes.codes import Codes
-from veriquant.schemes.own_grids import COLUMNS, EXPONENT_BITS, lowest, spacings
+from veriquant.schemes.power_of_two_grids import COLUMNS, EXPONENT_BITS, lowest, spacings
 
 _KEY = "veriquant"
 _VERSION = 1

@@ -17,7 +17,7 @@ from veriquant.deploy.pack.parts import Parts
 from veriquant.deploy.pack.storage import store
 from veriquant.onnxgraph.graph import Array
 from veriquant.schemes.codes import Codes
-from veriquant.schemes.own_grids import COLUMNS, EXPONENT_BITS, LOWEST
+from veriquant.schemes.power_of_two_grids import COLUMNS, EXPONENT_BITS, LOWEST
 
 
 def write_weight(parts: Parts, codes: Codes, transposed: bool) -> str:

@@ -12,7 +12,7 @@ from veriquant.simulation.operators import (
     resizing,
     shapes,
 )
-from veriquant.simulation.operators.table import OPERATORS, Kind, Operator, carriers, kind_of
+from veriquant.simulation.operators.operator_table import OPERATORS, Kind, Operator, carriers, kind_of
 
 __all__ = [
     "OPERATORS",

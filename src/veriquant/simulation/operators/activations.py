@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from veriquant.onnxgraph.graph import Array
+from veriquant.simulation.operators.operator_table import OPERATORS, Build, Operator, importing
 from veriquant.simulation.operators.site import Site, as_tensor
-from veriquant.simulation.operators.table import OPERATORS, Build, Operator, importing
 
 
 def _plain(function: object) -> Build:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, fx
 
+from veriquant.simulation.operators.operator_table import OPERATORS, Build, Operator, importing
 from veriquant.simulation.operators.site import Site
-from veriquant.simulation.operators.table import OPERATORS, Build, Operator, importing
 
 
 def _unary(function: Callable[[Tensor], Tensor]) -> Build:

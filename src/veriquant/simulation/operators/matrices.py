@@ -8,8 +8,8 @@ from onnx import NodeProto
 from torch import Tensor, fx
 
 from veriquant.onnxgraph.graph import Array, Graph, attribute
+from veriquant.simulation.operators.operator_table import Kind, importing
 from veriquant.simulation.operators.site import Site, as_tensor
-from veriquant.simulation.operators.table import Kind, importing
 from veriquant.simulation.operators.windows import windows
 from veriquant.simulation.weighted import Convolution, Product
 

@@ -12,8 +12,8 @@ from onnx import NodeProto, TensorProto
 from torch import Tensor, fx
 
 from veriquant.onnxgraph.graph import Graph, attribute
+from veriquant.simulation.operators.operator_table import Kind, importing
 from veriquant.simulation.operators.site import Site, as_tensor
-from veriquant.simulation.operators.table import Kind, importing
 
 Whole = Sequence[int] | Tensor
 """Whole numbers, known beforehand or computed from a shape."""

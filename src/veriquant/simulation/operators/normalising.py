@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from veriquant.simulation.operators.operator_table import importing
 from veriquant.simulation.operators.site import Site, as_tensor
-from veriquant.simulation.operators.table import importing
 
 
 class BatchNorm(nn.Module):

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from veriquant.simulation.operators.operator_table import importing
 from veriquant.simulation.operators.site import Site
-from veriquant.simulation.operators.table import importing
 from veriquant.simulation.operators.windows import Windows, windows
 
 

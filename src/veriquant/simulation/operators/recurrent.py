@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from veriquant.onnxgraph.graph import Array
+from veriquant.simulation.operators.operator_table import importing
 from veriquant.simulation.operators.site import Site, as_tensor
-from veriquant.simulation.operators.table import importing
 
 
 class Recurrent(nn.Module):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, fx
 
 from veriquant.simulation.operators.moving import same
+from veriquant.simulation.operators.operator_table import OPERATORS, Build, Operator, importing
 from veriquant.simulation.operators.site import Site
-from veriquant.simulation.operators.table import OPERATORS, Build, Operator, importing
 
 
 def _axes(x: Tensor, axes: Sequence[int] | None) -> tuple[int, ...]:

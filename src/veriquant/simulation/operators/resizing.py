@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from veriquant.simulation.operators.moving import Whole, numbers
+from veriquant.simulation.operators.operator_table import importing
 from veriquant.simulation.operators.site import Site
-from veriquant.simulation.operators.table import importing
 
 #: (mode, coordinate_transformation_mode, nearest_mode) -> mode of `interpolate`, and whether corners meet.
 _MODES = {

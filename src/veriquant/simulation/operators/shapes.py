@@ -10,8 +10,8 @@ from onnx import numpy_helper
 from torch import Tensor, fx
 
 from veriquant.simulation.operators.moving import Whole, numbers
+from veriquant.simulation.operators.operator_table import OPERATORS, Build, Operator, importing
 from veriquant.simulation.operators.site import Site, as_tensor
-from veriquant.simulation.operators.table import OPERATORS, Build, Operator, importing
 
 
 @importing("Shape", "silent")

@@ -26,7 +26,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Walk:
+class GreedyPath:
     """The flips in order; position k is the state after the first k of them, position 0 the baseline.
 
     `cost`: the cost that no flip raises. `skipped`: entries of the list that came when their group had already been
@@ -92,7 +92,7 @@ class Walk:
         return np.array(totals)
 
 
-def walk(problem: Problem, cost: str = "bops") -> Walk:
+def greedy(problem: Problem, cost: str = "bops") -> GreedyPath:
     """Return the walk from the baseline (the highest candidate everywhere) to the end of the sensitivity list.
 
     The list is every entry (group, precision) below the baseline, sorted by `Option.order`, least harmful first; equal
@@ -119,7 +119,7 @@ def walk(problem: Problem, cost: str = "bops") -> Walk:
             taken.append(step)
         else:
             skipped.append(step)
-    return Walk(problem, cost, tuple(taken), tuple(skipped))
+    return GreedyPath(problem, cost, tuple(taken), tuple(skipped))
 
 
 def _entries(problem: Problem, cost: str) -> list[tuple[str, Option]]:

@@ -11,20 +11,20 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from veriquant.deploy.pack.levels import ActivationLevels
+from veriquant.deploy.pack.packed_tensors import PackedActivation
 from veriquant.deploy.pack.parts import Parts, Pool
 from veriquant.onnxgraph.graph import PART, Graph
 
 
 def write_activations(
-    graph: Graph, activations: Mapping[str, ActivationLevels], bypass: Collection[str], pool: Pool
+    graph: Graph, activations: Mapping[str, PackedActivation], bypass: Collection[str], pool: Pool
 ) -> None:
     """Let every user of the tensors named in `activations` read them quantized, but for the nodes named in `bypass`."""
     for tensor, levels in activations.items():
         _quantize(graph, tensor, levels, bypass, pool)
 
 
-def _quantize(graph: Graph, tensor: str, levels: ActivationLevels, bypass: Collection[str], pool: Pool) -> None:
+def _quantize(graph: Graph, tensor: str, levels: PackedActivation, bypass: Collection[str], pool: Pool) -> None:
     producer = graph.producers().get(tensor)
     readers = [node for node in graph.consumers().get(tensor, []) if node.name not in bypass]
     if not readers and tensor != graph.output:
@@ -50,7 +50,7 @@ def _quantize(graph: Graph, tensor: str, levels: ActivationLevels, bypass: Colle
         graph.replace(producer, [producer, *parts.nodes])
 
 
-def _write(parts: Parts, source: str, levels: ActivationLevels, result: str | None) -> str:
+def _write(parts: Parts, source: str, levels: PackedActivation, result: str | None) -> str:
     top = (1 << levels.bits) - 1
     dtype = np.uint8 if levels.bits <= 8 else np.uint16
     scale = np.float32(levels.scale)

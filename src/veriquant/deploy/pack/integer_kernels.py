@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from onnx import NodeProto
 
 from veriquant.deploy.pack.integer import IntegerWeight, bias_codes, integer_weight
-from veriquant.deploy.pack.levels import ActivationLevels, PackedWeight
+from veriquant.deploy.pack.packed_tensors import PackedActivation, PackedWeight
 from veriquant.onnxgraph.graph import Array, Graph, attribute
 
 #: What may stand between a kernel and the quantizer of what it writes: it is fused into the kernel.
@@ -23,13 +23,13 @@ class IntegerKernel:
 
     weight: IntegerWeight
     bias: Array | None
-    reads: ActivationLevels
+    reads: PackedActivation
 
 
 def integer_kernels(
     graph: Graph,
     weights: Mapping[str, PackedWeight],
-    activations: Mapping[str, ActivationLevels],
+    activations: Mapping[str, PackedActivation],
     bypass: Collection[str],
     exact: bool,
 ) -> dict[str, IntegerKernel]:
@@ -47,7 +47,7 @@ def _kernel(
     graph: Graph,
     node: NodeProto,
     packed: PackedWeight,
-    activations: Mapping[str, ActivationLevels],
+    activations: Mapping[str, PackedActivation],
     bypass: Collection[str],
     exact: bool,
 ) -> IntegerKernel | None:
@@ -72,8 +72,8 @@ def _kernel(
 
 
 def levels_read(
-    graph: Graph, tensor: str, activations: Mapping[str, ActivationLevels], bypass: Collection[str]
-) -> ActivationLevels | None:
+    graph: Graph, tensor: str, activations: Mapping[str, PackedActivation], bypass: Collection[str]
+) -> PackedActivation | None:
     """Return the levels that a tensor's values lie on, also where they were only rearranged since."""
     if tensor in activations:
         return activations[tensor]
@@ -83,7 +83,7 @@ def levels_read(
     return levels_read(graph, maker.input[0], activations, bypass)
 
 
-def _writes_codes(graph: Graph, tensor: str, activations: Mapping[str, ActivationLevels]) -> bool:
+def _writes_codes(graph: Graph, tensor: str, activations: Mapping[str, PackedActivation]) -> bool:
     if tensor in activations:
         return activations[tensor].bits <= 8
     users = graph.consumers().get(tensor, [])

@@ -6,13 +6,13 @@ import numpy as np
 
 from veriquant.deploy.embedder import Batch, Embedder, Embeddings
 from veriquant.simulation.simulation import Simulation
-from veriquant.simulation.steps import Change
+from veriquant.simulation.steps import QuantizationConfig
 
 
 class SimulatedEmbedder(Embedder):
     """Embeds with a simulation under a change; `threads` pieces of a batch at a time."""
 
-    def __init__(self, simulation: Simulation, change: Change, *, dim: int, threads: int) -> None:
+    def __init__(self, simulation: Simulation, change: QuantizationConfig, *, dim: int, threads: int) -> None:
         self.runtime = "simulation"
         self.spec = simulation.spec
         self.dim = dim

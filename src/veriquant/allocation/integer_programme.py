@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from veriquant.allocation.choice import Chosen, NotReachableError, OutOfTimeError, choose
+from veriquant.allocation.knapsack import Chosen, NotReachableError, OutOfTimeError, choose
 from veriquant.allocation.limits import cost_names, figure, require_costs, require_reachable
 from veriquant.allocation.problem import Option, Problem
 from veriquant.errors import VeriQuantError

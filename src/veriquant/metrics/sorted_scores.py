@@ -15,7 +15,7 @@ _CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
-class Levels:
+class SortedScores:
     """m comparisons sorted by score; v−1 distinct scores, v corners (the last above all scores).
 
     `values`: float64 (v−1,) ascending. `bounds`: int64 (v,), comparisons below each corner. `genuine`: bool (m,);
@@ -56,12 +56,12 @@ class Levels:
             yield part, self.weights(people[part].astype(np.float64))
 
 
-def levels(scores: Singles, genuine: Bools, one: Ints, other: Ints, folds: Ints | None) -> Levels:
+def sort_scores(scores: Singles, genuine: Bools, one: Ints, other: Ints, folds: Ints | None) -> SortedScores:
     """Sort m comparisons by score."""
     order = np.argsort(scores, kind="stable")
     values, starts = np.unique(scores[order], return_index=True)
     bounds = np.append(starts, len(scores)).astype(np.int64)
-    return Levels(
+    return SortedScores(
         values.astype(np.float64), bounds, genuine[order], one[order], other[order],
         None if folds is None else folds[order],
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def apparent_damage(path: Path) -> str | None:
+def file_fault(path: Path) -> str | None:
     """Return what is plainly wrong with a file of weights, or None where nothing meets the eye."""
     with open(path, "rb") as file:
         head = file.read(64)

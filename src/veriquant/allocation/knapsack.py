@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import LinearConstraint
 from scipy.sparse import csr_array
 
 from veriquant.allocation.limits import TOLERANCE
-from veriquant.allocation.quiet import quiet
+from veriquant.milp import solve_binary
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -127,14 +127,7 @@ def _solve(owner: Ints, value: Floats, rows: Floats, useful: npt.NDArray[np.bool
     one_each = csr_array((np.ones(width), (owner[kept], np.arange(width))), shape=(groups, width))
     constraints = [LinearConstraint(one_each, 1, 1), LinearConstraint(_SCALE * rows[:, kept], -np.inf, _SCALE)]
     while True:
-        with quiet():
-            result = milp(
-                _SCALE * value[kept],
-                integrality=np.ones(width, dtype=np.int64),
-                bounds=Bounds(0, 1),
-                constraints=constraints,
-                options={"mip_rel_gap": GAP, "time_limit": max(end - time.monotonic(), 0.01)},
-            )
+        result = solve_binary(_SCALE * value[kept], constraints, gap=GAP, seconds=max(end - time.monotonic(), 0.01))
         if result.status == _INFEASIBLE:
             raise NotReachableError
         if result.x is None:

@@ -13,7 +13,7 @@ from veriquant.simulation.precision import FP32, Precision
 Milliseconds = Mapping[str, Mapping[Precision, float]]
 
 
-def pose(
+def build_problem(
     costs: Costs, found: SensitivityList, *, milliseconds: Milliseconds | None = None, fixed_ms: float = 0.0
 ) -> Problem:
     """Return the problem over every group that has candidates; groups without stay in floating point, as a fixed cost.

@@ -1,20 +1,43 @@
-"""Keep what compiled code prints off standard output, which belongs to the user's results."""
+"""Mixed-integer linear programmes, solved by HiGHS through SciPy, without what HiGHS prints."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import RLock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
+
+Floats = npt.NDArray[np.float64]
 
 _LOCK = RLock()
 _STDOUT = 1
 
 
+def solve_binary(objective: Floats, constraints: Sequence[LinearConstraint], *, gap: float, seconds: float) -> Any:
+    """Minimise objective · x over x in {0, 1}ⁿ within linear constraints; return SciPy's `OptimizeResult`.
+
+    `gap`: the relative gap to the bound at which a solution counts as optimal; `seconds`: a limit on time.
+    """
+    with _suppress_stdout():
+        result: OptimizeResult = milp(
+            objective,
+            integrality=np.ones(len(objective), dtype=np.int64),
+            bounds=Bounds(0, 1),
+            constraints=list(constraints),
+            options={"mip_rel_gap": gap, "time_limit": seconds},
+        )
+    return result
+
+
 @contextmanager
-def quiet() -> Iterator[None]:
+def _suppress_stdout() -> Iterator[None]:
     """Send the process's standard output nowhere while the block runs.
 
     HiGHS, as SciPy 1.17 carries it, prints a line of its own debugging from time to time whatever its options say. The

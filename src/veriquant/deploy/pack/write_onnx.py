@@ -10,18 +10,18 @@ import numpy.typing as npt
 from onnx import NodeProto, version_converter
 from torch import Tensor
 
-from veriquant.deploy.pack.activations import write_activations
 from veriquant.deploy.pack.arrays import to_array
 from veriquant.deploy.pack.compact import shorten_names, store_halves, take_names
 from veriquant.deploy.pack.float_islands import hold_in_float
 from veriquant.deploy.pack.integer import write_bias, write_integer_weight
-from veriquant.deploy.pack.kernels import IntegerKernel, integer_kernels, levels_read
-from veriquant.deploy.pack.levels import ActivationLevels, PackedWeight
+from veriquant.deploy.pack.integer_kernels import IntegerKernel, integer_kernels, levels_read
 from veriquant.deploy.pack.masked_planes import planes_opset
+from veriquant.deploy.pack.packed_tensors import PackedActivation, PackedWeight
 from veriquant.deploy.pack.parts import Parts, Pool
 from veriquant.deploy.pack.products import computes_codes, write_product
 from veriquant.deploy.pack.storage import opset
 from veriquant.deploy.pack.weights import write_weight
+from veriquant.deploy.pack.write_activations import write_activations
 from veriquant.errors import VeriQuantError
 from veriquant.onnxgraph.graph import OPSET, WEIGHTED, Graph, is_transposed
 from veriquant.schemes.codes import Codes
@@ -33,7 +33,7 @@ _IR_VERSIONS = {17: 8, 18: 8, 21: 10, 25: 13}
 def pack_onnx(
     graph: Graph,
     weights: Mapping[str, PackedWeight],
-    activations: Mapping[str, ActivationLevels],
+    activations: Mapping[str, PackedActivation],
     *,
     biases: Mapping[str, npt.NDArray[np.float32]] | None = None,
     bypass: Collection[str] = (),
@@ -80,10 +80,10 @@ def pack_onnx(
 def _exactly(
     graph: Graph,
     weights: Mapping[str, PackedWeight],
-    activations: Mapping[str, ActivationLevels],
+    activations: Mapping[str, PackedActivation],
     bypass: Collection[str],
     integer: Collection[str],
-) -> dict[str, ActivationLevels]:
+) -> dict[str, PackedActivation]:
     """Return the operations that are written as products of codes, with the levels that they read."""
     found = {}
     for node in graph.nodes:
@@ -95,7 +95,7 @@ def _exactly(
     return found
 
 
-def _opset(weights: Collection[PackedWeight], activations: Collection[ActivationLevels]) -> int:
+def _opset(weights: Collection[PackedWeight], activations: Collection[PackedActivation]) -> int:
     needed = [_opset_of(packed.codes) for packed in weights]
     needed += [21 for levels in activations if levels.bits > 8]
     return max(needed, default=OPSET)
@@ -126,7 +126,7 @@ def _check_names(
     graph: Graph,
     by_name: Mapping[str, NodeProto],
     weights: Mapping[str, PackedWeight],
-    activations: Mapping[str, ActivationLevels],
+    activations: Mapping[str, PackedActivation],
 ) -> None:
     for name, packed in weights.items():
         node = by_name.get(name)

@@ -27,7 +27,7 @@ class PackedWeight:
 
 
 @dataclass(frozen=True)
-class ActivationLevels:
+class PackedActivation:
     """Uniform levels of an activation tensor: code = clamp(round(x / scale) + zero_point, 0, 2**bits − 1).
 
     The value is (code − zero_point) · scale; halves are rounded to even. 1 <= bits <= 16.

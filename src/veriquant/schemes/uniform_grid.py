@@ -18,7 +18,7 @@ def check_width(bits: int) -> None:
         )
 
 
-def uniform_levels(low: Tensor, high: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+def uniform_grid(low: Tensor, high: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
     """Return scale (float32) and zero point (int32, in [0, 2**bits)) of the levels over [low, high], of any shape.
 
     Asymmetric: scale = (high − low)/(2^b − 1) and zero point = round(−low/scale) after the range has been widened to

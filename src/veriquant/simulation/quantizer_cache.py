@@ -1,4 +1,4 @@
-"""`Fitted`: a simulated network with the levels of every tensor at every width, each fitted once and used again.
+"""`QuantizerCache`: the levels of every tensor of a simulation at every width, each fitted once and used again.
 
 A search tries hundreds of plans that share most of their parts. Activation ranges depend on the width alone, and so do
 rounded weights, because every layer is rounded by itself: whatever a plan asks for is stitched from what is there
@@ -19,7 +19,7 @@ from veriquant.schemes import SCHEMES, AffineQuantizer, Histogram, Quantizer
 from veriquant.simulation.plan import Plan, PlanGroup
 from veriquant.simulation.precision import FLOAT_BITS, FP32, Precision
 from veriquant.simulation.simulation import Simulation
-from veriquant.simulation.steps import Change, ProductOfCodes
+from veriquant.simulation.steps import ProductOfCodes, QuantizationConfig
 
 #: Sums of products of codes of at most this many bits are exact in float32 for all but the longest sums.
 EXACT_BITS = 8
@@ -42,7 +42,7 @@ class RoundedWeight:
 
 
 @dataclass
-class Fitted:
+class QuantizerCache:
     """The quantizers of a simulation. `histograms`: by tensor, from `observe`."""
 
     simulation: Simulation
@@ -50,6 +50,8 @@ class Fitted:
     weight_scheme: str = "symmetric"
     activation_scheme: str = "asymmetric"
     ranges: str = "mse"
+    weight_ranges: str | None = None
+    """The range rule of weights; None: that of activations, `ranges`."""
     recover: Recover | None = None
     correct: Correct | None = None
     _activations: dict[tuple[str, int], Quantizer] = field(default_factory=dict, repr=False)
@@ -59,10 +61,8 @@ class Fitted:
         """Return the quantizer of a tensor at a width."""
         key = tensor, bits
         if key not in self._activations:
-            scheme = SCHEMES.get(self.activation_scheme)
-            if scheme.fit_activation is None:
-                raise VeriQuantError(f"scheme {scheme.name!r} is for weights alone; choose another for activations")
-            self._activations[key] = scheme.fit_activation(self.histograms[tensor], bits, self.ranges)
+            fit = SCHEMES.get(self.activation_scheme).for_activations()
+            self._activations[key] = fit(self.histograms[tensor], bits, self.ranges)
         return self._activations[key]
 
     def weight(self, operation: str, bits: int, scheme: str | None = None) -> RoundedWeight:
@@ -79,9 +79,9 @@ class Fitted:
             module = self.simulation.weighted(operation)
             with torch.no_grad():
                 weight = module.weight.detach()
-                quantizer = in_halves(chosen.fit_weight(weight, bits, self.ranges))
+                quantizer = in_halves(chosen.for_weights()(weight, bits, self.weight_ranges or self.ranges))
                 rounded = quantizer(weight)
-            if self.recover is not None and isinstance(quantizer, AffineQuantizer) and bits <= 8:
+            if self.recover is not None and chosen.uniform and bits <= EXACT_BITS:
                 rounded = self.recover(operation, quantizer, weight)
             bias = None if module.bias is None else module.bias.detach()
             if self.correct is not None and bias is not None:
@@ -105,7 +105,7 @@ class Fitted:
 
     def change(
         self, precisions: Mapping[str, Precision], schemes: Mapping[str, str] | None = None, *, codes: bool = False
-    ) -> Change:
+    ) -> QuantizationConfig:
         """Return what stands in the network's way when each named group has a precision; others are left in float.
 
         `codes`: compute from integers wherever weight and input have at most 8 bits each, as a packed file does: the
@@ -122,11 +122,11 @@ class Fitted:
             if precision.activation_bits < FLOAT_BITS:
                 for tensor in group.activations:
                     activations[tensor] = self.activation(tensor, precision.activation_bits)
-        change = Change(weights, activations)
+        change = QuantizationConfig(weights, activations)
         return replace(change, codes=self._products(change, precisions, schemes or {})) if codes else change
 
     def _products(
-        self, change: Change, precisions: Mapping[str, Precision], schemes: Mapping[str, str]
+        self, change: QuantizationConfig, precisions: Mapping[str, Precision], schemes: Mapping[str, str]
     ) -> dict[str, ProductOfCodes]:
         found = {}
         for name, precision in precisions.items():
@@ -140,7 +140,7 @@ class Fitted:
                     found[operation] = product
         return found
 
-    def planned(self, plan: Plan) -> Change:
+    def planned(self, plan: Plan) -> QuantizationConfig:
         """Return what stands in the network's way under a plan, in the numbers of the packed file."""
         schemes = {name: group.scheme for name, group in plan.groups.items() if group.scheme is not None}
         return self.change(plan.precisions(), schemes, codes=True)
