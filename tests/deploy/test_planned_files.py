@@ -29,7 +29,9 @@ from veriquant.simulation import Precision, QuantizerCache
 IMAGES = pixels(16, seed=5)
 #: Bits of activations; 32 is floating point.
 ACTIVATIONS = (4, 6, 8, 16, 32)
-SCHEMES_AND_WIDTHS = [(name, bits) for name in SCHEMES for bits in SCHEMES.get(name).widths]
+SCHEMES_AND_WIDTHS = [
+    (name, bits) for name in SCHEMES if SCHEMES.get(name).fit_weight for bits in SCHEMES.get(name).widths
+]
 INTEGERS = "onnxruntime-x86"
 
 

@@ -8,7 +8,7 @@ from veriquant.errors import VeriQuantError
 from veriquant.metrics import Options, Protocol, identify, verify
 from veriquant.metrics.measure import measure
 from veriquant.metrics.resampling import draw_people, interval, list_figures
-from veriquant.metrics.sorted_scores import levels
+from veriquant.metrics.sorted_scores import sort_scores
 
 QUICK = Options(resamples=0)
 
@@ -191,7 +191,7 @@ def test_resampling_with_every_person_once_is_the_point(faces):
 
     scores = pair_cosines(embeddings, embeddings, protocol.left, protocol.right)
     one, other = protocol.persons[protocol.left], protocol.persons[protocol.right]
-    ordered = levels(scores, protocol.genuine, one, other, protocol.folds)
+    ordered = sort_scores(scores, protocol.genuine, one, other, protocol.folds)
     figures = list_figures(ordered, np.ones((1, 120), int), QUICK, (0.3,), True)
     for name in ("eer", "auc", "mindcf", "accuracy"):
         assert figures[name][0] == pytest.approx(point.estimates[name].value, abs=1e-12)

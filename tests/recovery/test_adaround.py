@@ -12,11 +12,7 @@ from veriquant.recovery.moments import InputMoments
 from veriquant.schemes import SCHEMES, AffineQuantizer
 
 #: Schemes with uniform levels: the ones that have an up and a down.
-UNIFORM = [
-    scheme.name
-    for scheme in map(SCHEMES.get, SCHEMES)
-    if 4 in scheme.widths and isinstance(scheme.fit_weight(torch.randn(4, 8), 4, "minmax"), AffineQuantizer)
-]
+UNIFORM = [name for name in SCHEMES if SCHEMES.get(name).uniform and SCHEMES.get(name).fit_weight]
 
 
 def correlated(groups: int, inputs: int, samples: int = 2000, seed: int = 0) -> InputMoments:
@@ -41,7 +37,7 @@ def output_errors(moments: InputMoments, weight: Tensor, rounded: Tensor) -> Ten
 @pytest.mark.parametrize("scheme", UNIFORM)
 def test_output_error_is_far_below_that_of_the_nearest_level(scheme: str, bits: int) -> None:
     moments, weight = correlated(1, 32), draw_weight(24, 32)
-    quantizer = SCHEMES.get(scheme).fit_weight(weight, bits, "mse")
+    quantizer = SCHEMES.get(scheme).for_weights()(weight, bits, "mse")
     rounded = AdaRound({"layer": moments})("layer", quantizer, weight)
     nearest = output_errors(moments, weight, quantizer(weight))
     found = output_errors(moments, weight, rounded)
@@ -53,7 +49,7 @@ def test_output_error_is_far_below_that_of_the_nearest_level(scheme: str, bits: 
 @pytest.mark.parametrize("scheme", UNIFORM)
 def test_every_weight_goes_to_the_level_below_or_above_it(scheme: str, bits: int) -> None:
     weight = draw_weight(6, 3, 3, 3)
-    quantizer = SCHEMES.get(scheme).fit_weight(weight, bits, "mse")
+    quantizer = SCHEMES.get(scheme).for_weights()(weight, bits, "mse")
     assert isinstance(quantizer, AffineQuantizer)
     rounded = AdaRound({"layer": correlated(1, 27)})("layer", quantizer, weight)
     assert torch.equal(quantizer(rounded), rounded)
@@ -66,7 +62,7 @@ def test_every_weight_goes_to_the_level_below_or_above_it(scheme: str, bits: int
 
 def test_weights_on_levels_stay() -> None:
     weight = draw_weight(8, 16)
-    quantizer = SCHEMES.get("symmetric").fit_weight(weight, 4, "mse")
+    quantizer = SCHEMES.get("symmetric").for_weights()(weight, 4, "mse")
     settled = quantizer(weight)
     assert torch.equal(AdaRound({"layer": correlated(1, 16)})("layer", quantizer, settled), settled)
 
@@ -75,7 +71,7 @@ def test_weights_on_levels_stay() -> None:
 def test_groups_are_rounded_by_their_own_inputs(groups: int, shape: tuple[int, ...]) -> None:
     weight = draw_weight(*shape)
     moments = correlated(groups, weight[0].numel())
-    quantizer = SCHEMES.get("symmetric").fit_weight(weight, 3, "mse")
+    quantizer = SCHEMES.get("symmetric").for_weights()(weight, 3, "mse")
     rounded = AdaRound({"layer": moments})("layer", quantizer, weight)
     assert rounded.shape == weight.shape
     each = len(weight) // groups
@@ -90,7 +86,7 @@ def test_groups_are_rounded_by_their_own_inputs(groups: int, shape: tuple[int, .
 
 def test_equal_calls_give_equal_weights_whatever_the_scale_of_inputs_and_weights() -> None:
     moments, weight = correlated(1, 40), draw_weight(16, 40)
-    quantizer = SCHEMES.get("symmetric").fit_weight(weight, 4, "mse")
+    quantizer = SCHEMES.get("symmetric").for_weights()(weight, 4, "mse")
     rounded = AdaRound({"layer": moments})("layer", quantizer, weight)
     assert torch.equal(AdaRound({"layer": moments})("layer", quantizer, weight), rounded)
     louder = InputMoments(moments.gram * 2**20, moments.mean * 2**10, moments.samples)
@@ -102,7 +98,7 @@ def test_many_rows_are_cut_into_pieces_without_trace(monkeypatch: pytest.MonkeyP
     from veriquant.recovery import adaround
 
     moments, weight = correlated(6, 9), draw_weight(12, 1, 3, 3)
-    quantizer = SCHEMES.get("symmetric").fit_weight(weight, 4, "mse")
+    quantizer = SCHEMES.get("symmetric").for_weights()(weight, 4, "mse")
     whole = AdaRound({"layer": moments})("layer", quantizer, weight)
     monkeypatch.setattr(adaround, "_LEARNT", 9)
     monkeypatch.setattr(adaround, "_DESCENDED", 20)
@@ -118,7 +114,7 @@ def test_inputs_that_are_always_zero_do_no_harm() -> None:
     moments = correlated(1, 12)
     moments.gram[:, 3], moments.gram[:, :, 3] = 0.0, 0.0
     weight = draw_weight(4, 12)
-    quantizer = SCHEMES.get("symmetric").fit_weight(weight, 4, "mse")
+    quantizer = SCHEMES.get("symmetric").for_weights()(weight, 4, "mse")
     rounded = AdaRound({"layer": moments})("layer", quantizer, weight)
     assert torch.equal(rounded[:, 3], quantizer(weight)[:, 3])
     silent = InputMoments(torch.zeros(1, 12, 12), torch.zeros(1, 12), 10)
@@ -127,7 +123,7 @@ def test_inputs_that_are_always_zero_do_no_harm() -> None:
 
 def test_where_the_bias_is_corrected_rounding_leaves_less_variance() -> None:
     moments, weight = correlated(1, 32), draw_weight(24, 32)
-    quantizer = SCHEMES.get("symmetric").fit_weight(weight, 3, "mse")
+    quantizer = SCHEMES.get("symmetric").for_weights()(weight, 3, "mse")
 
     def variance(centred: bool) -> float:
         rounded = AdaRound({"layer": moments}, corrected=["layer"] if centred else [])("layer", quantizer, weight)

@@ -21,7 +21,7 @@ def test_the_mean_output_on_the_calibration_images_is_restored(layer: str, bits:
     module = network.weighted(layer)
     weight = module.weight.detach()
     bias = torch.zeros(len(weight)) if module.bias is None else module.bias.detach()
-    rounded = SCHEMES.get("symmetric").fit_weight(weight, bits, "mse")(weight)
+    rounded = SCHEMES.get("symmetric").for_weights()(weight, bits, "mse")(weight)
     means = []
     for change in ((weight, bias), (rounded, bias), (rounded, correct(layer, bias, rounded))):
         batches: list[Tensor] = []
