@@ -1,7 +1,7 @@
 """`lsq`: uniform levels whose step, and for activations whose offset, are trained with the network.
 
 Esser et al., 'Learned step size quantization' (ICLR 2020); the offset is that of Bhalgat et al., 'LSQ+' (2020). After
-training the levels are an `AffineQuantizer`'s. QuantizerCache and not trained they are those of scheme `symmetric` (weights) or
+training the levels are an `AffineQuantizer`'s. Fitted and not trained they are those of scheme `symmetric` (weights) or
 `asymmetric` (activations).
 """
 

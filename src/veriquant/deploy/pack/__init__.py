@@ -1,4 +1,4 @@
-"""QuantizationResult networks on disk, as small as their bits say: a standard ONNX file, a safetensors pack for PyTorch."""
+"""Quantized networks on disk, as small as their bits say: a standard ONNX file, a safetensors pack for PyTorch."""
 
 from veriquant.deploy.pack.module import PackedModule, load_module, save_module
 from veriquant.deploy.pack.packed_tensors import PackedActivation, PackedWeight
