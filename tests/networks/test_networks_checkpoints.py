@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -66,27 +65,6 @@ def test_a_checkpoint_tells_its_width_size_and_embedding(saved: Callable[[object
         assert network.module is not None
         assert np.array_equal(network.module(images).numpy(), expected)
     assert np.abs(embeddings(network, images) - expected).max() < 1e-5 * max(1, np.abs(expected).max())
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda s: {"state_dict": s, "epoch": 3},
-        lambda s: {"model": s},
-        lambda s: {"net": {f"module.{k}": v for k, v in s.items()}, "optimizer": {"state": {}}},
-        lambda s: {f"module.{k}": v for k, v in s.items()},
-        lambda s: {"model": {"state_dict": s}},
-        lambda s: {k: v for k, v in s.items() if not k.endswith("num_batches_tracked")},
-    ],
-)
-def test_wrappers_prefixes_and_counters_make_no_difference(
-    saved: Callable[[object], Path], wrap: Callable[[State], object]
-) -> None:
-    state = small_mobilefacenet().state_dict()
-    found = load_checkpoint(saved(wrap(state))).tensors
-    expected = load_checkpoint(saved(state)).tensors
-    assert {k for k in expected if not k.endswith("num_batches_tracked")} <= set(found) <= set(expected)
-    assert all(torch.equal(found[key], expected[key]) for key in found)
 
 
 def test_counters_are_not_needed(saved: Callable[[object], Path]) -> None:
@@ -191,11 +169,11 @@ def test_keys_of_another_family_name_the_right_one(saved: Callable[[object], Pat
 def test_missing_surplus_and_misshapen_keys_are_named(saved: Callable[[object], Path]) -> None:
     state = small_mobilefacenet().state_dict()
     del state["bn.weight"]
-    state["head.weight"] = torch.zeros(2, 2)
+    state["stem.weight"] = torch.zeros(2, 2)
     state["conv2_dw.bn.bias"] = torch.zeros(9)
     message = refusal(f"mobilefacenet:{saved(state)}")
     assert "1 missing: bn.weight (32,)" in message
-    assert "1 not of this family: head.weight (2, 2)" in message
+    assert "1 not of this family: stem.weight (2, 2)" in message
     assert "1 of another shape: conv2_dw.bn.bias expected (8,), found (9,)" in message
     assert "changed network" in message
 
@@ -237,14 +215,6 @@ def test_a_file_of_another_kind(tmp_path: Path, suffix: str, content: bytes, tol
     assert told in message or "not a whole safetensors file" in message
 
 
-def test_code_in_a_checkpoint_is_not_run(saved: Callable[[object], Path]) -> None:
-    message = refusal(f"mobilefacenet:{saved(small_mobilefacenet())}")
-    assert "runs no code out of a file" in message
-    assert "veriquant.networks.mobilefacenet.MobileFaceNet" in message
-    settings = {"state_dict": {}, "args": argparse.Namespace(a=1)}
-    assert "argparse.Namespace" in refusal(f"mobilefacenet:{saved(settings)}")
-
-
 def test_a_torchscript_archive_is_told_as_such(tmp_path: Path) -> None:
     path = tmp_path / "script.pt"
     with warnings.catch_warnings():
@@ -253,7 +223,7 @@ def test_a_torchscript_archive_is_told_as_such(tmp_path: Path) -> None:
     assert "TorchScript" in refusal(f"mobilefacenet:{path}")
 
 
-@pytest.mark.parametrize(("content", "told"), [([1, 2], "holds a list"), ({"epoch": 3}, "its keys: epoch")])
+@pytest.mark.parametrize(("content", "told"), [([1, 2], "holds a list"), ({"epoch": 3}, "keys epoch")])
 def test_a_file_without_a_state_dict(saved: Callable[[object], Path], content: object, told: str) -> None:
     assert told in refusal(f"mobilefacenet:{saved(content)}")
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +14,12 @@ from veriquant.errors import VeriQuantError
 from veriquant.files import atomic_tensors_path
 from veriquant.frontends.spec import InputSpec
 from veriquant.networks.file_faults import file_fault
+from veriquant.networks.state_dict import flattened
+from veriquant.networks.torch_file import read_torch_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-#: Keys under which training scripts file the state dict beside their optimiser and counters.
-WRAPPERS = ("state_dict", "model", "net", "model_state_dict", "backbone")
 _METADATA_KEY = "veriquant"
 
 
@@ -42,11 +40,15 @@ class Metadata(BaseModel):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of a file by name, without wrappers and prefixes, and what the file says of itself."""
+    """All tensors of a file, each by its whole path, and what the file says of itself.
+
+    `placeholders` names the classes and functions of the file whose objects were not built (`torch_file`).
+    """
 
     path: Path
     tensors: dict[str, Tensor]
     metadata: Metadata
+    placeholders: tuple[str, ...] = ()
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every tensor."""
@@ -54,21 +56,17 @@ class Checkpoint:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a ``.safetensors`` file, or whatever `torch.load` reads with ``weights_only=True``.
+    """Read a ``.safetensors`` file, or what `torch.save` wrote, as data: no code of the file runs.
 
-    A state dict filed under one of `WRAPPERS` is unwrapped, and the prefix ``module.`` of data-parallel training is
-    removed. Tensors stay in the type of the file.
+    Tensors stay in the type of the file. Where among them a network's weights are `state_dict.locate` finds out.
     """
     path = Path(path)
     if not path.is_file():
         raise VeriQuantError(f"{path}: no such checkpoint file")
     if path.suffix.lower() == ".safetensors":
-        tensors, metadata = _read_safetensors(path)
-    else:
-        tensors, metadata = _state_dict(_read_pickle(path), path), Metadata()
-    while tensors and all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return Checkpoint(path, tensors, metadata)
+        return Checkpoint(path, *_read_safetensors(path))
+    tensors, placeholders = _read_pickle(path)
+    return Checkpoint(path, tensors, Metadata(), placeholders)
 
 
 def save_checkpoint(
@@ -114,57 +112,18 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Metadata]:
         ) from error
 
 
-def _read_pickle(path: Path) -> object:
-    import torch
-
-    if damage := file_fault(path):
-        raise VeriQuantError(f"{path}: {damage}; get it again")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content: object = torch.load(path, map_location="cpu", weights_only=True)
-            return content
-    except Exception as error:  # torch.load on arbitrary bytes raises nearly anything
-        raise VeriQuantError(f"{path}: {_why_refused(error)}") from error
-
-
-def _why_refused(error: Exception) -> str:
-    """Return, in a user's words, why `torch.load` refused a file."""
-    message = str(error)
-    if refused := re.search(r"Unsupported global: GLOBAL (\S+)", message):
-        return (
-            f"holds more than tensors ({refused[1]}), and VeriQuant runs no code out of a file; where you trust it, "
-            "load it yourself and write torch.save(model.state_dict(), ...)"
+def _read_pickle(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    file = read_torch_file(path)
+    tensors = flattened(file.content)
+    if not tensors:
+        kind = type(file.content).__name__
+        keys = list(file.content)[:5] if isinstance(file.content, Mapping) else []
+        inside = f" with the keys {', '.join(str(key)[:40] for key in keys)}" if keys else ""
+        raise VeriQuantError(
+            f"{path}: no tensors in it (it holds a {kind}{inside}); expected a state dict, alone or inside other "
+            "things: write torch.save(model.state_dict(), ...)"
         )
-    if "TorchScript" in message:
-        return (
-            "a TorchScript archive, not a state dict; write torch.save(torch.jit.load(...).state_dict(), ...), "
-            "or export it to ONNX"
-        )
-    detail = message.rsplit("WeightsUnpickler error:", 1)[-1].strip().split("\n")[0].split(". ")[0]
-    if " " not in detail:
-        detail = f"{type(error).__name__} {detail}".strip()
-    return f"damaged, or no PyTorch checkpoint ({detail[:120]}); get it again"
-
-
-def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
-    import torch
-
-    while isinstance(content, Mapping):
-        tensors = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
-        inner = next((content[k] for k in WRAPPERS if isinstance(content.get(k), Mapping)), None)
-        if inner is None:
-            if tensors:
-                return tensors
-            keys = ", ".join(str(k) for k in list(content)[:5]) or "none"
-            raise VeriQuantError(
-                f"{path}: no state dict in it (its keys: {keys}); expected tensors by name, "
-                f"at the top or under one of {', '.join(WRAPPERS)}"
-            )
-        content = inner
-    raise VeriQuantError(
-        f"{path}: holds a {type(content).__name__}, expected a state dict; write torch.save(model.state_dict(), ...)"
-    )
+    return tensors, file.placeholders
 
 
 def _first_line(error: Exception) -> str:

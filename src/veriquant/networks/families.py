@@ -12,6 +12,7 @@ from math import isqrt
 from typing import TYPE_CHECKING
 
 from veriquant.frontends.spec import ARCFACE, FACENET, IMAGENET, InputSpec
+from veriquant.networks.state_dict import COUNTER
 from veriquant.registry import Registry
 
 if TYPE_CHECKING:
@@ -46,6 +47,14 @@ class Family:
         with torch.device("meta"):
             module = self.build(**(self.defaults | arguments))
         return sum(parameter.numel() for parameter in module.parameters())
+
+    def names(self) -> list[str]:
+        """Return the names of the network's tensors, counters left out; they depend on no argument."""
+        import torch
+
+        with torch.device("meta"):
+            module = self.build(**self.defaults)
+        return [name for name in module.state_dict() if not name.endswith(COUNTER)]
 
 
 FAMILIES: Registry[Family] = Registry("network family")
