@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import NodeProto, helper, numpy_helper, shape_inference, version_converter
+from onnx import NodeProto, helper, numpy_helper, shape_inference
 
-from veriquant.errors import VeriQuantError
+from veriquant.onnxgraph.floats import in_single_precision, other_floats
+from veriquant.onnxgraph.versions import IR_VERSIONS, opset_of, without_functions
+from veriquant.onnxgraph.walk import is_standard, reads, rename_reads
 
 Array = npt.NDArray[Any]
 
@@ -28,25 +30,60 @@ class Graph:
 
     `nodes` stand in topological order; `constants` maps tensor names to arrays (initializers and Constant nodes alike).
     Edits go through `replace` and plain changes of `constants`; `to_model` writes an ordinary ONNX model again.
-    `own_names`: the model was written by a `Graph`, whose names of nodes stay as they are.
+
+    A model is opened in the form that quantization needs: opset 17 or later, its own functions put in place, float32
+    wherever it computes in other floating-point types, without what leads to no output. `own_names`: the model was
+    written by a `Graph`; it is in that form, and the names of its nodes stay as they are.
     """
 
     def __init__(self, model: onnx.ModelProto, *, own_names: bool = False) -> None:
-        model = _converted(model)
+        self.widened: tuple[str, ...] = ()
+        """The floating-point types, other than float32, that the file computes in and the graph does not."""
+        if not own_names:
+            model = without_functions(model, OPSET)
+            self.widened = tuple(other_floats(model))
+            model = in_single_precision(model) if self.widened else model
         self._frame = onnx.ModelProto()
         self._frame.CopyFrom(model)
+        self._frame.ir_version = max(model.ir_version, IR_VERSIONS[OPSET])
         graph = self._frame.graph
         self.constants: dict[str, Array] = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
         self.nodes: list[NodeProto] = []
         for node in graph.node:
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-            else:
+            value = constant_of(node)
+            if value is None:
                 self.nodes.append(node)
+            else:
+                self.constants[node.output[0]] = value
         self.input = next(i.name for i in graph.input if i.name not in self.constants)
         self.output = graph.output[0].name
         if not own_names:
+            self.prune()
             _name_nodes(self.nodes)
+
+    @property
+    def opset(self) -> int:
+        """Return the version of ONNX's own operator set that the graph is written in."""
+        return opset_of(self._frame)
+
+    @property
+    def ir_version(self) -> int:
+        """Return the version of the file format."""
+        return int(self._frame.ir_version)
+
+    @property
+    def opsets(self) -> list[onnx.OperatorSetIdProto]:
+        """Return the versions of all operator sets that the graph is written in."""
+        return list(self._frame.opset_import)
+
+    def prune(self) -> None:
+        """Leave out nodes that lead to no output."""
+        wanted, found = {self.output}, []
+        for node in reversed(self.nodes):
+            if wanted.intersection(node.output):
+                found.append(node)
+                wanted.update(reads(node))
+        self.nodes = found[::-1]
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Graph:
@@ -72,9 +109,8 @@ class Graph:
         """Return the nodes that use each tensor."""
         found: dict[str, list[NodeProto]] = {}
         for node in self.nodes:
-            for name in node.input:
-                if name:
-                    found.setdefault(name, []).append(node)
+            for name in reads(node):
+                found.setdefault(name, []).append(node)
         return found
 
     def replace(self, node: NodeProto, parts: Sequence[NodeProto]) -> None:
@@ -85,9 +121,7 @@ class Graph:
     def rename_uses(self, old: str, new: str) -> None:
         """Let every user of the tensor `old` use `new` instead."""
         for node in self.nodes:
-            for position, name in enumerate(node.input):
-                if name == old:
-                    node.input[position] = new
+            rename_reads(node, {old: new})
 
     def weight(self, node: NodeProto, position: int = 1) -> Array | None:
         """Return the constant at an input of `node`, or None where it is computed or absent."""
@@ -108,7 +142,7 @@ class Graph:
         model = onnx.ModelProto()
         model.CopyFrom(self._frame)
         graph = model.graph
-        used = {name for node in self.nodes for name in node.input}
+        used = {name for node in self.nodes for name in reads(node)}
         for kept in (graph.node, graph.initializer, graph.value_info):
             del kept[:]
         graph.node.extend(self.nodes)
@@ -163,18 +197,20 @@ def operation(name: str) -> str:
     return name.partition(PART)[0]
 
 
-def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
-    version = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
-    if version >= OPSET:
-        return model
-    try:
-        return version_converter.convert_version(model, OPSET)
-    except Exception as error:  # the converter raises whatever its C++ side met
-        reason = str(error).strip().splitlines()[0][:200]
-        raise VeriQuantError(
-            f"the network's opset {version} cannot be converted to {OPSET}, which quantization needs ({reason}); "
-            f"export it again with opset {OPSET} or later"
-        ) from error
+def constant_of(node: NodeProto) -> Array | None:
+    """Return the value of a Constant node that holds numbers, None for any other node."""
+    if node.op_type != "Constant" or not is_standard(node):
+        return None
+    entry = node.attribute[0]
+    match entry.name:
+        case "value":
+            value: Array = numpy_helper.to_array(entry.t)
+            return value
+        case "value_int" | "value_ints":
+            return np.array(entry.i if entry.name == "value_int" else entry.ints, dtype=np.int64)
+        case "value_float" | "value_floats":
+            return np.array(entry.f if entry.name == "value_float" else entry.floats, dtype=np.float32)
+    return None  # text, and sparse tensors
 
 
 def _name_nodes(nodes: list[NodeProto]) -> None:

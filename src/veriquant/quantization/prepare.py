@@ -14,7 +14,7 @@ from veriquant.onnxgraph.graph import Graph
 from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants, merge_clips, rewrite_prelu
 from veriquant.progress import working
 from veriquant.quantization.inputs import input_batches
-from veriquant.quantization.reference import check_equal
+from veriquant.quantization.reference import check_equal, precision_notes
 from veriquant.recovery.equalise_activations import equalise_activations
 from veriquant.recovery.equalise_weights import equalise_weights
 
@@ -49,7 +49,8 @@ def prepare(network: Network, fit: Images, *, equalisation: str = "activations",
     if prelu:
         counts["PReLUs rewritten as convolution and addition"] = rewrite_prelu(graph)
     check_equal(network, graph)
-    return Prepared(graph, [f"{count} {what}" for what, count in counts.items() if count])
+    done = [f"{count} {what}" for what, count in counts.items() if count]
+    return Prepared(graph, [*precision_notes(graph), *done])
 
 
 def fit_and_check(calibration: Calibration, network: Network, fit: int, check: int) -> tuple[Images, Images]:

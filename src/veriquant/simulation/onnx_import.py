@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import operator
 
-import numpy as np
-from onnx import NodeProto, numpy_helper
+from onnx import NodeProto
 from torch import fx
 
 from veriquant.errors import VeriQuantError
-from veriquant.onnxgraph.graph import Array, Graph
+from veriquant.onnxgraph.graph import Graph
 from veriquant.simulation.operators import OPERATORS, Kind, carriers, kind_of
 from veriquant.simulation.operators.site import Assembly, Site
 
@@ -45,7 +44,8 @@ def import_onnx(graph: Graph) -> fx.GraphModule:
     Raises `VeriQuantError` where the network is quantized already, for operators that cannot be simulated (all of them
     at once), and for attributes that cannot.
     """
-    graph = _prepared(graph)
+    graph = graph.copy()
+    graph.prune()
     _check(graph.nodes)
     values = carriers(graph)
     assembly = Assembly(graph)
@@ -77,37 +77,6 @@ def _kind(made: fx.Node, kind: Kind) -> dict[str, Kind]:
         return {"kind": "silent"}
     taken = made.target is operator.getitem and kind not in ("passing", "silent")
     return {} if taken else {"kind": kind}
-
-
-def _prepared(graph: Graph) -> Graph:
-    """Return the part of `graph` that leads to its output, with Constant nodes of every form among the constants."""
-    graph = graph.copy()
-    wanted, found = {graph.output}, []
-    for node in reversed(graph.nodes):
-        if not wanted.intersection(node.output):
-            continue
-        if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
-            graph.constants[node.output[0]] = _constant(node)
-        else:
-            found.append(node)
-            wanted.update(name for name in node.input if name)
-    graph.nodes = found[::-1]
-    return graph
-
-
-def _constant(node: NodeProto) -> Array:
-    entry = node.attribute[0]
-    if entry.name == "value":
-        value: Array = numpy_helper.to_array(entry.t)
-        return value
-    if entry.name in ("value_int", "value_ints"):
-        return np.array(entry.i if entry.name == "value_int" else entry.ints, dtype=np.int64)
-    if entry.name in ("value_float", "value_floats"):
-        return np.array(entry.f if entry.name == "value_float" else entry.floats, dtype=np.float32)
-    raise VeriQuantError(
-        f"ONNX operator 'Constant' (node {node.name!r}): its attribute {entry.name} cannot be simulated; write "
-        "its value as numbers"
-    )
 
 
 def _check(nodes: list[NodeProto]) -> None:

@@ -1,44 +1,141 @@
-"""Computing beforehand what depends on no input: exporters leave transposed and shared weights as nodes."""
+"""Computing beforehand what depends on no value of the input: constants, and whatever follows from its fixed sizes.
+
+Exporters leave transposed and shared weights as nodes, positions counted up from ones, sizes read off and multiplied,
+branches that are always taken. All of it is computed by ONNX Runtime itself, so that it is what a user's runtime gets.
+"""
 
 from __future__ import annotations
 
-from onnx import NodeProto, helper
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime as ort
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from veriquant.onnxgraph.graph import OPSET, Array, Graph
+from veriquant.onnxgraph.graph import Array, Graph
+from veriquant.onnxgraph.rewrites.branches import take_certain_branches
+from veriquant.onnxgraph.rewrites.sizes import fold_sizes
+from veriquant.onnxgraph.walk import all_nodes, is_standard, reads
 
 #: Results of other operators may differ from call to call, or mean something else than their value.
-_EXCEPT = ("RandomNormal", "RandomUniform", "QuantizeLinear", "DequantizeLinear")
-#: A constant may not grow by more than this: an Expand of one number stays a node.
-_LARGEST_GROWTH = 4
+_DRAWN = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli")
+_EXCEPT = (*_DRAWN, "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+#: A constant that a node makes of much fewer numbers stays a node: an Expand of one number need not fill a file.
+_LARGEST_GROWTH, _SMALL = 4, 4096
+#: More numbers than any network needs of its constants: what would make more of them is not computed at all.
+_MOST = 1 << 26
 
 
 def fold_constants(graph: Graph) -> int:
-    """Replace every node of which all inputs are constants by its result; return how many."""
+    """Replace what depends on no value of the input by what it comes to, in place; return how many nodes went."""
+    before = len(graph.nodes)
+    while _fold(graph) or take_certain_branches(graph) or fold_sizes(graph):
+        graph.prune()
+    return before - len(graph.nodes)
+
+
+def _fold(graph: Graph) -> int:
+    """Fold the nodes that depend on constants alone; return how many."""
+    candidates = _candidates(graph)
+    if not candidates:
+        return 0
+    known = _evaluated(graph, candidates)
+    made = {id(node) for node in candidates if all(name in known for name in node.output if name)}
+    wanted = {name for node in graph.nodes if id(node) not in made for name in reads(node)}
+    kept: list[NodeProto] = []
     folded = 0
-    for node in list(graph.nodes):
-        given = [name for name in node.input if name]
-        if not given or node.op_type in _EXCEPT or node.domain not in ("", "ai.onnx") or graph.output in node.output:
-            continue
-        if not all(name in graph.constants for name in given):
-            continue
-        results = _evaluated(node, {name: graph.constants[name] for name in given})
-        if sum(r.size for r in results) > _LARGEST_GROWTH * max(1, sum(graph.constants[n].size for n in given)) + 64:
-            continue
-        graph.constants.update(zip(node.output, results, strict=True))
-        graph.replace(node, [])
-        folded += 1
+    for node in reversed(graph.nodes):
+        outputs = [name for name in node.output if name]
+        if id(node) in made and not (wanted.intersection(outputs) and _grows(graph, node, known)):
+            graph.constants.update((name, known[name]) for name in outputs if name in wanted)
+            folded += 1
+        else:
+            kept.append(node)
+            wanted.update(reads(node))
+    graph.nodes = kept[::-1]
     return folded
 
 
-def _evaluated(node: NodeProto, values: dict[str, Array]) -> list[Array]:
-    inputs = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-        for name, value in values.items()
-    ]
-    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
+def _candidates(graph: Graph) -> list[NodeProto]:
+    shapes = graph.shapes()
+    there = set(graph.constants)
+    found = []
+    for node in graph.nodes:
+        if graph.output in node.output or not there.issuperset(reads(node)):
+            continue
+        if any(each.op_type in _EXCEPT for each in all_nodes([node])):
+            continue
+        lengths = [shapes.get(name, ()) for name in node.output]
+        if any(int(np.prod([length or 1 for length in shape], dtype=float)) > _MOST for shape in lengths):
+            continue
+        found.append(node)
+        there.update(node.output)
+    return found
+
+
+def _grows(graph: Graph, node: NodeProto, known: dict[str, Array]) -> bool:
+    given = sum((known[name] if name in known else graph.constants[name]).size for name in reads(node))
+    return sum(known[name].size for name in node.output if name) > _LARGEST_GROWTH * given + _SMALL
+
+
+def _evaluated(graph: Graph, nodes: Sequence[NodeProto]) -> dict[str, Array]:
+    """Return what the nodes make, by name: all at once, or else those that can be computed one by one."""
+    try:
+        return _run(graph, nodes, graph.constants)
+    except Exception:  # the runtime has no kernel for one of them, or no numpy type for what it gives
+        known: dict[str, Array] = {}
+        for node in nodes:
+            constants = {**graph.constants, **known}
+            if not all(name in constants for name in reads(node)):
+                continue
+            for run in (_run, _run_reference):
+                try:
+                    known.update(run(graph, [node], constants))
+                    break
+                except Exception:  # it stays a node
+                    continue
+        return known
+
+
+def _model(graph: Graph, nodes: Sequence[NodeProto], constants: dict[str, Array]) -> tuple[ModelProto, list[str]]:
+    made = [name for node in nodes for name in node.output if name]
+    used = {name for node in nodes for name in reads(node)}
     model = helper.make_model(
-        helper.make_graph([node], "constant", inputs, outputs), opset_imports=[helper.make_opsetid("", OPSET)]
+        helper.make_graph(
+            nodes,
+            "constants",
+            [],
+            [helper.make_empty_tensor_value_info(name) for name in made],
+            [numpy_helper.from_array(value, name) for name, value in constants.items() if name in used],
+        ),
+        opset_imports=graph.opsets,
+        ir_version=graph.ir_version,
     )
-    results: list[Array] = ReferenceEvaluator(model).run(None, values)
-    return results
+    return model, made
+
+
+def _run(graph: Graph, nodes: Sequence[NodeProto], constants: dict[str, Array]) -> dict[str, Array]:
+    model, made = _model(graph, nodes, constants)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return _arrays(made, session.run(made, {}))
+
+
+def _run_reference(graph: Graph, nodes: Sequence[NodeProto], constants: dict[str, Array]) -> dict[str, Array]:
+    if not all(is_standard(node) for node in nodes):
+        raise NotImplementedError
+    model, made = _model(graph, nodes, constants)
+    return _arrays(made, ReferenceEvaluator(model).run(None, {}))
+
+
+def _arrays(names: Sequence[str], values: Sequence[object]) -> dict[str, Array]:
+    """Return the results that are arrays of numbers: sequences and texts stay with the nodes that make them."""
+    return {
+        name: value
+        for name, value in zip(names, values, strict=True)
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biufc"
+    }

@@ -31,7 +31,7 @@ def rewrite_prelu(graph: Graph) -> int:
         if slope is None or shape is None or len(shape) != 4 or shape[1] is None:
             continue
         channels = shape[1]
-        if slope.size not in (1, channels) or (slope.ndim > 1 and slope.size > 1 and slope.shape[-3] != channels):
+        if slope.ndim > 4 or slope.size not in (1, channels) or not _along_channels(slope):
             continue
         slopes = np.broadcast_to(slope.astype(np.float64).reshape(-1), (channels,)).copy()
         if (np.abs(slopes) > 1).any():
@@ -39,6 +39,11 @@ def rewrite_prelu(graph: Graph) -> int:
         graph.replace(node, _parts(graph, node, slopes))
         changed += 1
     return changed
+
+
+def _along_channels(slope: Array) -> bool:
+    """Tell whether slopes differ along axis 1 of four alone; a single axis is the last, the width."""
+    return all(length == 1 for axis, length in enumerate(reversed(slope.shape)) if axis != 2)
 
 
 def _brought_inside(graph: Graph, node: NodeProto, slopes: Array) -> Array:
