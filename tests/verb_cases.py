@@ -8,13 +8,11 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-import typer
 from small_world import SIDE, study_text
 
 from veriquant.cli.main import app
 
-#: In the order of the help.
-VERBS: list[str] = list(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+VERBS = [command.name or command.callback.__name__ for command in app.registered_commands]
 
 _TRAINED = "--images {world}/photos --set epochs=1 --set train_images=12 --set batch_size=4"
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from veriquant.errors import VeriQuantError
+
+#: What `files.atomic_path` calls a file that is not whole yet; a user's own may end in .tmp too.
+_UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 
 
 @contextmanager
@@ -37,7 +41,8 @@ def locked(
             except OSError as error:
                 raise VeriQuantError(f"{who} is at work in {folder}; {advice}") from error
             for left in folder.rglob(".*.tmp"):
-                left.unlink(missing_ok=True)
+                if _UNFINISHED.fullmatch(left.name):
+                    left.unlink(missing_ok=True)
         yield
     finally:
         os.close(handle)

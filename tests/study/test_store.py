@@ -73,7 +73,7 @@ def test_a_pickle_in_the_store_is_not_executed(tmp_path):
 
 
 def test_two_studies_on_one_folder_are_refused_and_leftovers_cleared(tmp_path):
-    left = tmp_path / "store" / "blocks" / ".half.npy.x.tmp"
+    left = tmp_path / "store" / "blocks" / ".half.npy.x1y2z3_4.tmp"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
     with locked(tmp_path):

@@ -70,13 +70,20 @@ def evaluate(
     from veriquant.files import write_json
     from veriquant.metrics import Options
     from veriquant.networks import load_network
+    from veriquant.places import Places
     from veriquant.progress import bar
 
     options = Options(far=tuple(far or DEFAULT_FAR), resamples=resamples, seed=seed)
     spec = parse_input(input)
-    if out is not None:
-        check_writable(out)
+    places = Places().reads("NETWORK", network).reads("--benchmark", benchmark)
+    places.writes("--out", out).check()
     benchmarks = [load_benchmark(text, allow_missing=allow_missing) for text in benchmark]
+    written = _written(out, [each.name for each in benchmarks])
+    for place in written:
+        places.writes("--out", None if place == out else place)
+    places.check()
+    for place in written:
+        check_writable(place)
     loaded = load_network(network, spec)
     threads = threads or int(machine()["cores"])
     if runtime == "auto":
@@ -99,17 +106,19 @@ def evaluate(
                 progress=advance,
             )
         _show(found)
-        if out is not None:
-            place = out if len(benchmarks) == 1 else _beside(out, each.name, number, [b.name for b in benchmarks])
-            write_json(place, found.model_dump(mode="json"))
-            say(f"written: {place}")
+        if written:
+            write_json(written[number], found.model_dump(mode="json"))
+            say(f"written: {written[number]}")
 
 
-def _beside(out: Path, name: str, number: int, names: list[str]) -> Path:
+def _written(out: Path | None, names: list[str]) -> list[Path]:
+    """Return where the figures of each benchmark go: `out` itself where there is one alone, else files beside it."""
     from veriquant.study.config import file_name
 
-    told = name if names.count(name) == 1 else f"{name}-{number + 1}"
-    return out.with_name(f"{out.stem}-{file_name(told)}{out.suffix or '.json'}")
+    if out is None or len(names) == 1:
+        return [] if out is None else [out]
+    told = [name if names.count(name) == 1 else f"{name}-{number + 1}" for number, name in enumerate(names)]
+    return [out.with_name(f"{out.stem}-{file_name(each)}{out.suffix or '.json'}") for each in told]
 
 
 def _show(found: Evaluation) -> None:

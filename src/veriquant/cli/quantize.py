@@ -102,6 +102,7 @@ def quantize(
     from veriquant.files import write_bytes
     from veriquant.networks import load_network
     from veriquant.networks.onnx_file import network_of_onnx
+    from veriquant.places import Places
     from veriquant.quantization import METHODS, QuantizationContext
     from veriquant.recipes import load_recipe
     from veriquant.study.inputs import calibration_set
@@ -114,7 +115,12 @@ def quantize(
         overrides["plan"] = str(plan)
     if budget is not None:
         overrides["budget"] = budget
+    places = Places().reads("NETWORK", network).reads("--recipe", recipe).reads("--calibration", calibration)
+    places.reads("--benchmark", benchmark).reads("--training-set", training_set)
+    places = places.reads("--plan", plan) if follows else places.writes("--plan", plan)
+    places.reads("--set", overrides).writes("--out", out).check()
     chosen = load_recipe(recipe or ("fixed" if follows else "int8"), overrides=overrides)
+    places.reads("a setting of the recipe", chosen.settings).check()
     if plan is not None and not follows:
         if not METHODS.get(chosen.method).plans:
             raise VeriQuantError(f"recipe {chosen.name!r} makes no plan, so --plan {plan} has nothing to hold")
@@ -132,8 +138,6 @@ def quantize(
     if training_set is None:
         _refuse_nameless(chosen)
     loaded = load_network(network, spec)
-    if loaded.path is not None and out.exists() and out.samefile(loaded.path):
-        raise VeriQuantError(f"{out} is the network itself and is not overwritten: give another name (-o)")
     check_writable(out)
     for_torch = out.suffix == ".safetensors"
     if for_torch and not METHODS.get(chosen.method).plans:

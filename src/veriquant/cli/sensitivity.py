@@ -60,16 +60,19 @@ def sensitivity(
     from veriquant.errors import VeriQuantError
     from veriquant.files import write_json
     from veriquant.networks import load_network
+    from veriquant.places import Places
     from veriquant.quantization.mixed_settings import MixedSettings
     from veriquant.quantization.simulated import calibrate_model
     from veriquant.quantization.usable import usable
     from veriquant.recipes import Recipe
     from veriquant.study.inputs import calibration_set
 
+    asked = parse_settings(set_ or [])
+    places = Places().reads("NETWORK", network).reads("--calibration", calibration).reads("--set", asked)
+    places.writes("--out", out).writes("--front", front).check()
     for path in (out, front):
         if path is not None:
             check_writable(path)
-    asked = parse_settings(set_ or [])
     if useless := [key for key in asked if key in _OF_PHASE_2]:
         raise VeriQuantError(
             f"--set {useless[0]}: a sensitivity list does not depend on it, or has an option for it; what can be set "

@@ -48,9 +48,11 @@ def study(
     """  # noqa: D301
     from veriquant.report import write_report
     from veriquant.study import load_study, read_result, run_study
-    from veriquant.study.run import output_folder
+    from veriquant.study.run import keep_apart, output_folder
 
-    folder = output_folder(load_study(file), file, out)
+    config = load_study(file)
+    folder = output_folder(config, file, out)
+    keep_apart(config, file, folder)
     result = read_result(folder) if report_only else run_study(file, out=folder, command=command())
     paths = write_report(result, folder)
     summary(result)

@@ -14,7 +14,8 @@ from veriquant.checks import explain
 from veriquant.errors import VeriQuantError
 from veriquant.files import write_json
 from veriquant.locks import locked
-from veriquant.recipes import Recipe
+from veriquant.places import Places
+from veriquant.recipes import Recipe, load_recipe
 from veriquant.results import Evaluation, StudyResult
 from veriquant.study.artefacts import make_artefact
 from veriquant.study.cited_plan import plan_tables, without_rows
@@ -30,6 +31,8 @@ from veriquant.study.timing import latency_in_turn, runtime_for
 from veriquant.study.units import Say, Units, to_stderr
 
 _RESULTS = "results.json"
+#: What a study, and the report on it, write into their folder.
+_WRITTEN = (_RESULTS, "report.html", "report.md", "artefacts", "store")
 
 
 def run_study(
@@ -46,7 +49,9 @@ def run_study(
     wrong `VeriQuantError` tells what; all that was finished before is kept.
     """
     config = study if isinstance(study, StudyConfig) else load_study(study)
-    folder = output_folder(config, None if isinstance(study, StudyConfig) else study, out)
+    path = None if isinstance(study, StudyConfig) else study
+    folder = output_folder(config, path, out)
+    keep_apart(config, path, folder)
     with locked(folder):
         return _run(config, folder, say or to_stderr, command)
 
@@ -58,6 +63,14 @@ def output_folder(
     if out is not None:
         return Path(out)
     return Path(config.out) if config.out else Path("out") / (Path(path).stem if path is not None else "study")
+
+
+def keep_apart(config: StudyConfig, path: str | os.PathLike[str] | None, folder: Path) -> None:
+    """Raise `VeriQuantError` where writing results into `folder` would overwrite what the study reads."""
+    files = [entry.recipe for entry in config.recipes if entry.recipe.endswith((".yaml", ".yml"))]
+    places = Places().reads("the study", path).reads("named in the study", config.model_dump())
+    places.reads("named in a recipe", [load_recipe(file).settings for file in files])
+    places.writes_into("the folder of results", folder, _WRITTEN).check()
 
 
 def read_result(folder: str | os.PathLike[str]) -> StudyResult:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from veriquant.errors import VeriQuantError
+from veriquant.places import Places
 from veriquant.study.training_run import TrainingResult, TrainingRun
 from veriquant.study.units import Say, to_stderr
 from veriquant.training.config import TrainingConfig, load_training
@@ -49,6 +50,10 @@ def run_training(
         raise VeriQuantError(
             f"this training has no run {unknown[0]!r}; it has: {', '.join(entry.name for entry in entries)}"
         )
+    path = None if isinstance(training, TrainingConfig) else training
+    places = Places().reads("the training", path).reads("named in the training", config.model_dump())
+    written = [entry.name for entry in entries if not only or entry.name in only]
+    places.writes_into("the folder of results", folder, written).check()
     told = (say or to_stderr) if _first_process() else _nothing
     runs = []
     for entry in entries:
