@@ -49,8 +49,10 @@ class Places:
         return self
 
     def writes(self, option: str, path: str | os.PathLike[str] | None) -> Places:
-        """Declare a file that will be written; None: there is none."""
+        """Declare a file that will be written, where there is one; `VeriQuantError` where that is a folder."""
         if path is not None:
+            if Path(path).is_dir():
+                raise VeriQuantError(f"cannot write {path}: it is a folder ({option} names a file)")
             self._written.append(_Place(option, Path(path)))
         return self
 

@@ -158,7 +158,10 @@ def test_unknown_yaml_key(world, fails, tmp_path):
         ),
         (["quantize", "{world}/tiny.onnx", "-r", "int9", "-o", "o.onnx"], "unknown recipe 'int9'"),
         (["quantize", "{world}/tiny.onnx", "-r", "int8-dynamic", "--set", "nonsense", "-o", "o.onnx"], "key=value"),
-        (["quantize", "{world}/tiny.onnx", "-r", "int8-dynamic", "-o", "{world}/tiny.onnx"], "not overwritten"),
+        (
+            ["quantize", "{world}/tiny.onnx", "-r", "int8-dynamic", "-o", "{world}/tiny.onnx"],
+            "would overwrite what is read",
+        ),
     ],
 )
 def test_what_is_not_there_is_named(world, monkeypatch, fails, tmp_path, arguments, words):
