@@ -15,6 +15,9 @@ from typing import Any
 
 from veriquant.errors import VeriQuantError
 
+#: Bytes of the largest text that people write by hand, and of the largest plan of a network of thousands of layers.
+MOST_TEXT = 16 << 20
+
 
 @contextmanager
 def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
@@ -87,6 +90,28 @@ def write_text(final: str | os.PathLike[str], content: str) -> None:
 def write_json(final: str | os.PathLike[str], content: Any) -> None:
     """Write `content` to `final` atomically as indented JSON; NaN and infinities are refused, not written."""
     write_text(final, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_text(path: str | os.PathLike[str], what: str, most: int = MOST_TEXT) -> str:
+    """Return the UTF-8 text of a file that people write; `what` is what errors call it, such as 'study'.
+
+    Raises `VeriQuantError` for a file that cannot be read, is no text or holds more than `most` bytes.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise VeriQuantError(f"{what} {path} holds more than {most >> 20} MB: it is no such file")
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise VeriQuantError(f"cannot read {what} {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise VeriQuantError(f"cannot read {what} {path}: byte {error.start} is not UTF-8") from error
+
+
+def given_path(text: str | os.PathLike[str]) -> Path:
+    """Return the path that a user wrote, with ``~`` for a home folder where there is such a one."""
+    return Path(os.path.expanduser(text))
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
+from veriquant.checks import QUOTED, quoted
 from veriquant.errors import VeriQuantError
 
 T = TypeVar("T")
@@ -29,9 +30,9 @@ class Registry(Generic[T]):
         """Return the member called `name`, or raise `VeriQuantError` naming those there are."""
         if name in self._members:
             return self._members[name]
-        near = difflib.get_close_matches(name, self._members, n=1)
+        near = difflib.get_close_matches(name[:QUOTED], self._members, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise VeriQuantError(f"unknown {self.kind} {name!r}{hint}; there are: {', '.join(sorted(self._members))}")
+        raise VeriQuantError(f"unknown {self.kind} {quoted(name)}{hint}; there are: {', '.join(sorted(self._members))}")
 
     def __contains__(self, name: object) -> bool:
         return name in self._members

@@ -8,15 +8,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
-from veriquant.checks import explain
+from veriquant.checks import cut, explain, quoted
 from veriquant.errors import VeriQuantError
+from veriquant.files import read_text
+from veriquant.yaml_text import load_yaml
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
@@ -39,12 +39,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 def read_settings(path: str | os.PathLike[str], model: type[Settings], what: str) -> Settings:
     """Read and check a file; `what` is what errors call it, such as 'study'."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise VeriQuantError(f"cannot read {what} {path}: {reason}") from error
-    return parse_settings(text, str(path), model, what)
+    return parse_settings(read_text(path, what), str(path), model, what)
 
 
 def parse_settings(
@@ -53,10 +48,10 @@ def parse_settings(
     """Check the text of a file called `origin`. `variables` replace ``${NAME}``; without them, the environment's do."""
     told = f"{what} {origin}"
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = load_yaml(text)
+    except ValueError as error:
         hint = "; inside [ ] or { } a text with ${…} must stand in quotes" if "${" in text else ""
-        raise VeriQuantError(f"{told} is not YAML: {' '.join(str(error).split())}{hint}") from error
+        raise VeriQuantError(f"{told} is not YAML as settings are written: {error}{hint}") from error
     if not isinstance(content, dict):
         raise VeriQuantError(f"{told} must hold keys and values, found {type(content).__name__}")
     content = _expanded(content, os.environ if variables is None else variables, told, "")
@@ -79,8 +74,8 @@ def _expanded(value: Any, variables: Mapping[str, str], told: str, key: str) -> 
         name = match[1]
         if not variables.get(name):
             raise VeriQuantError(
-                f"{told}: key {key!r} uses the environment variable {name!r}, which is not set; set it with: "
-                f"export {name}=…"
+                f"{told}: key {quoted(key)} uses the environment variable {quoted(name)}, which is not set; set it "
+                f"with: export {cut(name)}=…"
             )
         return variables[name]
 

@@ -16,7 +16,7 @@ from veriquant.data.folder import require_folder
 from veriquant.data.listed_images import ListedImages, other_ending, same_letters
 from veriquant.data.pair import Pair
 from veriquant.errors import VeriQuantError
-from veriquant.files import json_digest
+from veriquant.files import given_path, json_digest
 from veriquant.frontends.sample import Sample
 
 FOLDS = 10
@@ -24,7 +24,7 @@ FOLDS = 10
 
 def folder_of(argument: str, kind: str) -> Path:
     """Return the folder that the user named after the colon, or raise `VeriQuantError`."""
-    return require_folder(Path(argument).expanduser(), f"benchmark {kind}")
+    return require_folder(given_path(argument), f"benchmark {kind}")
 
 
 def best_root(roots: Iterable[Path], keys: Sequence[str]) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 import numpy as np
 
@@ -11,14 +11,15 @@ from veriquant.benchmarks.base import Benchmark
 from veriquant.benchmarks.kinds import BENCHMARKS, BenchmarkKind
 from veriquant.data.insightface_bin import read_bin
 from veriquant.errors import VeriQuantError
+from veriquant.files import given_path
 from veriquant.frontends.sample import Sample
 
 
 def load_bin(argument: str, allow_missing: bool = False) -> Benchmark:
     """Read a ``.bin``; images with the same bytes are one sample. Nothing can be missing, so the flag has no effect."""
-    path = Path(argument).expanduser()
-    if not path.is_file():
-        state = "is a folder, not a file" if path.is_dir() else "does not exist"
+    path = given_path(argument)
+    if not os.path.isfile(path):
+        state = "is a folder, not a file" if os.path.isdir(path) else "does not exist"
         raise VeriQuantError(f"benchmark bin: {path} {state}")
     content = read_bin(path)
     if content.genuine.all() or not content.genuine.any():

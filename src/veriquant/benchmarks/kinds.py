@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from veriquant.benchmarks.base import Benchmark
+from veriquant.checks import quoted
 from veriquant.errors import VeriQuantError
+from veriquant.files import given_path
 from veriquant.registry import Registry
 
 Loader = Callable[[str, bool], Benchmark]
@@ -46,14 +48,14 @@ def load_benchmark(text: str, *, allow_missing: bool = False) -> Benchmark:
     name, colon, argument = text.partition(":")
     if not colon and name not in BENCHMARKS:
         known = ", ".join(BENCHMARKS.get(kind).usage for kind in BENCHMARKS)
-        path = Path(text).expanduser()
+        path = given_path(text)
         hint = ""
-        if path.is_dir():
+        if os.path.isdir(path):
             hint = f" (for a folder of images folder:{text})"
-        elif path.is_file():
+        elif os.path.isfile(path):
             hint = f" (for an InsightFace file bin:{text})"
-        raise VeriQuantError(f"benchmark {text!r}: expected kind:path{hint}; there are: {known}")
+        raise VeriQuantError(f"benchmark {quoted(text)}: expected kind:path{hint}; there are: {known}")
     kind = BENCHMARKS.get(name)
     if kind.argument and not argument:
-        raise VeriQuantError(f"benchmark {text!r}: expected {kind.usage}, {kind.layout}")
+        raise VeriQuantError(f"benchmark {quoted(text)}: expected {kind.usage}, {kind.layout}")
     return kind.load(argument, allow_missing)

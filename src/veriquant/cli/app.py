@@ -10,8 +10,11 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from veriquant.checks import cut
 from veriquant.errors import VeriQuantError
 
+#: Characters of the longest line of complaint: what a message quotes of its input is cut where it is written.
+_LONGEST = 2000
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -22,7 +25,7 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except VeriQuantError as error:
-            complain(f"error: {' '.join(str(error).split())}")
+            complain(f"error: {cut(' '.join(str(error).split()), _LONGEST)}")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             complain("interrupted: what is finished is kept; the same command goes on from there")
@@ -31,6 +34,11 @@ class _Group(TyperGroup):
             # whoever read our output has gone; nothing more can be said, at exit neither
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
+        except OSError as error:
+            # such as a name longer than the system allows; what is expected to fail is told where it happens
+            place = "" if error.filename is None else f"{cut(str(error.filename))}: "
+            complain(f"error: {place}{error.strerror or error}")
+            raise typer.Exit(2) from None
         except MemoryError:
             complain("error: not enough memory; use a smaller batch, fewer images or a larger machine")
             raise typer.Exit(2) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 # Each verb registers itself; nothing heavy is imported before a verb runs.
@@ -11,6 +12,9 @@ from veriquant.cli.app import INTERRUPTED, app, complain
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         app()
     except KeyboardInterrupt:

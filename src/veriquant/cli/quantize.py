@@ -181,12 +181,13 @@ def quantize(
 
 def _images(calibration: str | None, images: str | None) -> tuple[str | None, int | None]:
     """Return the folder of images and how many, of which `images` may be either."""
+    from veriquant.checks import whole_number
     from veriquant.errors import VeriQuantError
 
     if images is None:
         return calibration, None
-    if images.isascii() and images.isdigit() and int(images):
-        return calibration, int(images)
+    if count := whole_number(images):
+        return calibration, count
     if calibration is not None:
         raise VeriQuantError(
             f"--images {images}: --calibration {calibration} names the folder already; what is wanted here is a number "

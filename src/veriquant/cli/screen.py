@@ -89,14 +89,14 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _yaml(text: str, origin: str) -> Any:
-    import yaml
-
+    from veriquant.checks import quoted
     from veriquant.errors import VeriQuantError
+    from veriquant.yaml_text import load_yaml
 
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise VeriQuantError(f"{origin}: {text!r} cannot be read ({' '.join(str(error).split())})") from error
+        return load_yaml(text)
+    except ValueError as error:
+        raise VeriQuantError(f"{origin}: {quoted(text)} cannot be read ({error})") from error
 
 
 def check_writable(path: Any) -> None:

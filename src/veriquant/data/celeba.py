@@ -6,8 +6,10 @@ their own (``Anno/``, ``Img/``) or not; both are found.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from veriquant.checks import whole_number
 from veriquant.data.text import columns, read_lines, shown, wrong
 from veriquant.errors import VeriQuantError
 
@@ -35,7 +37,7 @@ def read_identities(path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, line in enumerate(read_lines(path), 1):
         parts = columns(line)
-        if len(parts) != 2 or not (parts[1].isascii() and parts[1].isdigit()):
+        if len(parts) != 2 or whole_number(parts[1]) is None:
             wrong(path, number, "'filename identity' with a number for identity", shown(line))
         name, person = parts
         if name in found:
@@ -46,6 +48,6 @@ def read_identities(path: Path) -> dict[str, str]:
 
 def _first(folder: Path, places: tuple[str, ...], what: str) -> Path:
     for place in places:
-        if (path := folder / place).exists():
+        if os.path.exists(path := folder / place):
             return path
     raise VeriQuantError(f"training set celeba: {folder} has not {what}; looked for {', '.join(places)}")

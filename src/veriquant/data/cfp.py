@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from veriquant.checks import whole_number
 from veriquant.data.pair import Pair
 from veriquant.data.text import read_lines, shown, wrong
 from veriquant.errors import VeriQuantError
@@ -21,8 +22,8 @@ def read_cfp(protocol: Path, split: Literal["FF", "FP"]) -> list[Pair]:
     folder = protocol / "Split" / split
     if not folder.is_dir():
         raise VeriQuantError(f"{folder} does not exist: expected the folds 01 to 10 with same.txt and diff.txt")
-    folds = sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name.isdigit())
-    numbers = [int(entry.name) for entry in folds]
+    folds = sorted(entry for entry in folder.iterdir() if entry.is_dir() and whole_number(entry.name) is not None)
+    numbers = [whole_number(entry.name) for entry in folds]
     if len(folds) < 2 or numbers != list(range(1, len(folds) + 1)):
         found = ", ".join(entry.name for entry in folds) or "none"
         raise VeriQuantError(f"{folder}: expected the folds 01, 02, … 10, found {found}")
@@ -53,10 +54,10 @@ def _image_list(path: Path) -> list[str]:
 
 
 def _indices(path: Path, number: int, line: str, most_left: int, most_right: int) -> tuple[int, int]:
-    parts = [part.strip() for part in line.split(",")]
-    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+    numbers = [found for part in line.split(",") if (found := whole_number(part.strip())) is not None]
+    if len(numbers) != 2 or line.count(",") != 1:
         wrong(path, number, "two numbers, 'a,b'", shown(line))
-    left, right = int(parts[0]), int(parts[1])
+    left, right = numbers
     if not (1 <= left <= most_left and 1 <= right <= most_right):
         wrong(path, number, f"a from 1 to {most_left} and b from 1 to {most_right}", shown(line))
     return left, right

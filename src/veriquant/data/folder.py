@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from veriquant.checks import cut
 from veriquant.errors import VeriQuantError
 
 #: Ends of file names that count as images, in lower case: those of the formats that the front end decodes.
@@ -16,10 +17,10 @@ IMAGE_SUFFIXES = frozenset(
 
 def require_folder(directory: Path, what: str) -> Path:
     """Return `directory` if it is a folder, else raise `VeriQuantError` saying what was to be there."""
-    if directory.is_dir():
+    if os.path.isdir(directory):
         return directory
-    state = "is a file, not a folder" if directory.exists() else "does not exist"
-    raise VeriQuantError(f"{what}: {directory} {state}")
+    state = "is a file, not a folder" if os.path.exists(directory) else "does not exist"
+    raise VeriQuantError(f"{what}: {cut(str(directory))} {state}")
 
 
 def list_images(directory: Path) -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
+from veriquant.checks import whole_number
 from veriquant.data.folder import IMAGE_SUFFIXES
 from veriquant.data.pair import Pair
 from veriquant.data.text import columns, read_lines, shown, wrong
@@ -30,9 +31,9 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def _lfw(path: Path, lines: list[str], head: list[str]) -> list[Pair]:
-    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in head):
+    numbers = [number for part in head if (number := whole_number(part))]
+    if len(numbers) != len(head):
         wrong(path, 1, "a header of two numbers, sets and pairs per set, as in '10\\t300'", shown(lines[0]))
-    numbers = [int(part) for part in head]
     sets, per_set = numbers if len(numbers) == 2 else (1, numbers[0])
     pairs: list[Pair] = []
     at = 1
@@ -57,10 +58,11 @@ def _names(path: Path, number: int, line: str, genuine: bool, place: str) -> tup
     if len(parts) != (3 if genuine else 4):
         wrong(path, number, f"{wanted} ({place})", f"{len(parts)}: {shown(line)}")
     first, one, second, two = (parts[0], parts[1], parts[0], parts[2]) if genuine else parts
-    for part in (one, two):
-        if not (part.isascii() and part.isdigit()):
-            wrong(path, number, f"{wanted} ({place})", f"{part!r} where a number belongs: {shown(line)}")
-    return _key(first, int(one)), _key(second, int(two))
+    counts = whole_number(one), whole_number(two)
+    if counts[0] is None or counts[1] is None:
+        part = one if counts[0] is None else two
+        wrong(path, number, f"{wanted} ({place})", f"{shown(part)} where a number belongs: {shown(line)}")
+    return _key(first, counts[0]), _key(second, counts[1])
 
 
 def _key(name: str, number: int) -> str:

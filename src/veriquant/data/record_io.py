@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from veriquant.checks import cut, whole_number
 from veriquant.data.record_file import RecordFile, append, pack, unpack
 from veriquant.data.text import read_lines, shown, wrong
 from veriquant.errors import VeriQuantError
@@ -178,7 +179,9 @@ def _read_index(path: Path, file: RecordFile) -> tuple[Integers, Integers]:
             warnings.simplefilter("ignore")  # of an empty file, which is told of below
             table = np.loadtxt(path, dtype=np.int64, comments=None, ndmin=2)
     except (OSError, ValueError) as error:
-        raise VeriQuantError(f"{path}: expected lines 'number<TAB>offset': {' '.join(str(error).split())}") from error
+        raise VeriQuantError(
+            f"{path}: expected lines 'number<TAB>offset': {cut(' '.join(str(error).split()))}"
+        ) from error
     if not len(table):
         raise VeriQuantError(f"{path} is empty; without it the records are found by walking through {file.path.name}")
     if table.shape[1:] != (2,):
@@ -204,9 +207,10 @@ def _read_property(path: Path) -> int | None:
         return None
     line = read_lines(path)[0]
     first = line.split(",")[0].strip()
-    if not (first.isascii() and first.isdigit() and int(first) > 0):
+    people = whole_number(first)
+    if not people:
         wrong(path, 1, "'people,height,width'", shown(line))
-    return int(first)
+    return people
 
 
 def write_records(

@@ -1,10 +1,11 @@
-"""Reading small text files of protocols, with errors that name the file and the line."""
+"""Reading small text files of protocols, with errors that name the file and the line; whole numbers by `checks`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NoReturn
 
+from veriquant.checks import cut
 from veriquant.errors import VeriQuantError
 
 
@@ -16,6 +17,8 @@ def read_lines(path: Path) -> list[str]:
         raise VeriQuantError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise VeriQuantError(f"{path} is not a text file: byte {error.start} is not UTF-8") from error
+    if "\0" in text:
+        raise VeriQuantError(f"{path} is not a text file: character {text.index(chr(0))} is zero")
     lines = text.splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
@@ -33,7 +36,7 @@ def columns(line: str) -> list[str]:
 
 def wrong(path: Path, number: int, expected: str, found: str) -> NoReturn:
     """Raise `VeriQuantError` about line `number` (1-based) of `path`."""
-    raise VeriQuantError(f"{path}, line {number}: expected {expected}, found {found}")
+    raise VeriQuantError(f"{path}, line {number}: expected {cut(expected)}, found {cut(found)}")
 
 
 def shown(line: str) -> str:

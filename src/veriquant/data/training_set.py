@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from veriquant.checks import quoted, whole_number
 from veriquant.data.calibration import Calibration, chosen
 from veriquant.data.celeba import identity_list, images_folder, read_identities
 from veriquant.data.digest import samples_digest
@@ -21,7 +23,7 @@ from veriquant.data.listed_images import ListedImages, same_letters
 from veriquant.data.record_io import RecordPack, open_pack
 from veriquant.data.ufpr import IMAGES, is_left, list_file, read_list, subject
 from veriquant.errors import VeriQuantError
-from veriquant.files import json_digest
+from veriquant.files import given_path, json_digest
 from veriquant.frontends.sample import Sample
 from veriquant.progress import working
 from veriquant.registry import Registry
@@ -116,11 +118,11 @@ def load_training_set(text: str) -> TrainingSet:
     name, colon, argument = text.partition(":")
     if not colon and name not in TRAINING_SETS:
         known = ", ".join(TRAINING_SETS.get(kind).usage for kind in TRAINING_SETS)
-        hint = f" (for a folder of people folder:{text})" if Path(text).expanduser().is_dir() else ""
-        raise VeriQuantError(f"training set {text!r}: expected kind:path{hint}; there are: {known}")
+        hint = f" (for a folder of people folder:{text})" if os.path.isdir(given_path(text)) else ""
+        raise VeriQuantError(f"training set {quoted(text)}: expected kind:path{hint}; there are: {known}")
     kind = TRAINING_SETS.get(name)
     if not argument:
-        raise VeriQuantError(f"training set {text!r}: expected {kind.usage}, {kind.layout}")
+        raise VeriQuantError(f"training set {quoted(text)}: expected {kind.usage}, {kind.layout}")
     return kind.load(argument)
 
 
@@ -262,9 +264,10 @@ def _ufpr_argument(argument: str) -> tuple[str, str, int, Literal["train", "val"
     part: Literal["train", "val"] = "train"
     if parts[-1] in ("train", "val"):
         part = "val" if parts.pop() == "val" else "train"
-    if len(parts) < 3 or not (parts[-1].isascii() and parts[-1].isdigit()):
-        raise VeriQuantError(f"training set 'ufpr:{argument}': expected ufpr:{_UFPR_ARGUMENT}")
-    return ":".join(parts[:-2]), parts[-2], int(parts[-1]), part
+    fold = whole_number(parts[-1])
+    if len(parts) < 3 or fold is None:
+        raise VeriQuantError(f"training set {quoted(f'ufpr:{argument}')}: expected ufpr:{_UFPR_ARGUMENT}")
+    return ":".join(parts[:-2]), parts[-2], fold, part
 
 
 def _of_people(
@@ -311,7 +314,7 @@ def _listed_names(listed: Path, names: Sequence[str], folder: Path) -> list[str]
 
 
 def _folder(argument: str, kind: str) -> Path:
-    return require_folder(Path(argument).expanduser(), f"training set {kind}")
+    return require_folder(given_path(argument), f"training set {kind}")
 
 
 def _images(folder: Path) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from veriquant.checks import whole_number
 from veriquant.data.pair import Pair
 from veriquant.data.text import read_lines, shown, wrong
 from veriquant.errors import VeriQuantError
@@ -44,7 +45,9 @@ def _cut(fold: int, count: int) -> int:
 
 
 def _line(path: Path, number: int, line: str) -> tuple[str, int]:
+    """Return the name and the label of a line; of a label below zero the size, which tells as much."""
     parts = line.strip().rsplit(maxsplit=1)
-    if len(parts) != 2 or not parts[1].lstrip("-").isdigit():
+    label = whole_number(parts[1].removeprefix("-")) if len(parts) == 2 else None
+    if label is None:
         wrong(path, number, "'filename label'", shown(line))
-    return parts[0], int(parts[1])
+    return parts[0], label

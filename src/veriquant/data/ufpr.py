@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from veriquant.checks import whole_number
 from veriquant.data.folder import IMAGE_SUFFIXES, require_folder
 from veriquant.data.listed_images import same_letters, without_ending
 from veriquant.data.text import columns, read_lines, shown, wrong
@@ -103,9 +104,10 @@ def read_list(path: Path) -> list[Eye]:
     people: dict[int, tuple[str, int]] = {}
     for number, line in enumerate(read_lines(path), 1):
         parts = columns(line)
-        if len(parts) != 4 or not (parts[1].isascii() and parts[1].isdigit()):
+        eye_class = whole_number(parts[1]) if len(parts) == 4 else None
+        if eye_class is None:
             wrong(path, number, "'filename class age gender' with a number for class", shown(line))
-        eye = Eye(parts[0], int(parts[1]), parts[2], parts[3])
+        eye = Eye(parts[0], eye_class, parts[2], parts[3])
         _check_name(path, number, eye.name)
         first = lines_of.setdefault(eye.name, number)
         if first != number:

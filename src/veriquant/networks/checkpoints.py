@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from veriquant.checks import parse_json
 from veriquant.errors import VeriQuantError
 from veriquant.files import atomic_tensors_path
 from veriquant.frontends.spec import InputSpec
@@ -61,7 +62,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Tensors stay in the type of the file. Where among them a network's weights are `state_dict.locate` finds out.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise VeriQuantError(f"{path}: no such checkpoint file")
     if path.suffix.lower() == ".safetensors":
         return Checkpoint(path, *_read_safetensors(path))
@@ -104,8 +105,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Metadata]:
             f"{path}: {file_fault(path) or f'not a whole safetensors file ({_first_line(error)})'}; get it again"
         ) from error
     try:
-        return tensors, Metadata.model_validate(json.loads(text))
-    except (json.JSONDecodeError, ValidationError) as error:
+        return tensors, Metadata.model_validate(parse_json(text))
+    except ValueError as error:
         raise VeriQuantError(
             f"{path}: its metadata under {_METADATA_KEY!r} cannot be read ({_first_line(error)}); "
             "expected JSON with family, arguments, input, about"

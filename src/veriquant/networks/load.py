@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from veriquant.checks import cut
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.spec import InputSpec
 from veriquant.networks.families import FAMILIES
@@ -27,7 +28,7 @@ def load_network(source: str | os.PathLike[str], spec: InputSpec | None = None) 
         entry = PRETRAINED.get(text)
         return load_family(FAMILIES.get(entry.family), entry.checkpoint(), spec, name=text, source=text)
     path = Path(text)
-    if path.suffix.lower() == ".onnx" or path.is_file():
+    if path.suffix.lower() == ".onnx" or os.path.isfile(path):
         family, colon, _ = text.partition(":")
         if colon and family in FAMILIES:
             raise VeriQuantError(f"{text}: an ONNX file brings its own architecture; write the path without {family}:")
@@ -43,6 +44,6 @@ def load_network(source: str | os.PathLike[str], spec: InputSpec | None = None) 
         path = Path(checkpoint)
         return load_family(FAMILIES.get(prefix), path, spec, name=path.stem, source=text)
     raise VeriQuantError(
-        f"{text}: neither a file nor a registered network (there are: {', '.join(PRETRAINED)}); write the path of an "
-        f".onnx file, FAMILY:CHECKPOINT (families: {', '.join(FAMILIES)}) or a registered name"
+        f"{cut(text)}: neither a file nor a registered network (there are: {', '.join(PRETRAINED)}); write the path "
+        f"of an .onnx file, FAMILY:CHECKPOINT (families: {', '.join(FAMILIES)}) or a registered name"
     )

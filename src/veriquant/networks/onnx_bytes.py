@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +20,7 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, bytes]:
 
     Raises `VeriQuantError` where the file, or one that it refers to, is missing, damaged or no ONNX network.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise VeriQuantError(f"{path}: no such ONNX file")
     try:
         content = path.read_bytes()
@@ -45,7 +46,7 @@ def _take_in_external_data(model: onnx.ModelProto, path: Path) -> bytes:
     places = {
         entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"
     }
-    missing = sorted(place for place in places if not (path.parent / place).is_file())
+    missing = sorted(place for place in places if not os.path.isfile(path.parent / place))
     if missing:
         raise VeriQuantError(
             f"{path}: its weights lie in {', '.join(missing[:3])}, which is not there; put it beside the ONNX file"

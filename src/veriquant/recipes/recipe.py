@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from veriquant.checks import explain
 from veriquant.errors import VeriQuantError
+from veriquant.files import read_text
 from veriquant.networks.input_stamp import stamped
 from veriquant.networks.network import Network
 from veriquant.quantization import METHODS, QuantizationContext, QuantizationResult
 from veriquant.quantization.method import Settings
 from veriquant.quantization.usable import usable
+from veriquant.yaml_text import load_yaml
 
 if TYPE_CHECKING:
     from veriquant.data.calibration import Calibration
@@ -89,11 +89,7 @@ def load_recipe(text: str, *, name: str | None = None, overrides: Mapping[str, A
     Raises `VeriQuantError` for an unknown name, a file that cannot be read, or a setting that the method does not have.
     """
     if text.endswith((".yaml", ".yml")):
-        path = Path(text)
-        try:
-            recipe = _parse(path.read_text(encoding="utf-8"), text)
-        except (OSError, UnicodeDecodeError) as error:
-            raise VeriQuantError(f"cannot read recipe {text}: {error}") from error
+        recipe = _parse(read_text(text, "recipe"), text)
     else:
         shipped = shipped_recipes()
         if text not in shipped:
@@ -107,8 +103,8 @@ def load_recipe(text: str, *, name: str | None = None, overrides: Mapping[str, A
 
 def _parse(text: str, origin: str) -> Recipe:
     try:
-        return Recipe.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise VeriQuantError(f"recipe {origin} is not YAML: {' '.join(str(error).split())}") from error
+        return Recipe.model_validate(load_yaml(text))
     except ValidationError as error:
         raise VeriQuantError(f"recipe {origin}: {explain(error)}") from error
+    except ValueError as error:
+        raise VeriQuantError(f"recipe {origin} is not YAML as settings are written: {error}") from error

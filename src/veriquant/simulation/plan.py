@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from veriquant.checks import explain
+from veriquant.checks import cut, explain, parse_json
 from veriquant.errors import VeriQuantError
-from veriquant.files import write_json
+from veriquant.files import read_text, write_json
 from veriquant.simulation.precision import FP32, Precision
 
 
@@ -87,11 +86,9 @@ class Plan(BaseModel):
 def load_plan(path: str | os.PathLike[str]) -> Plan:
     """Read a plan; raise `VeriQuantError` that names the file and the key where something is wrong."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise VeriQuantError(f"cannot read plan {path}: {getattr(error, 'strerror', None) or error}") from error
-    except json.JSONDecodeError as error:
-        raise VeriQuantError(f"plan {path} is not JSON: {error}") from error
+        content = parse_json(read_text(path, "plan"))
+    except ValueError as error:
+        raise VeriQuantError(f"plan {path} is not JSON: {cut(str(error))}") from error
     if not isinstance(content, dict) or content.get("kind") != "veriquant-plan":
         raise VeriQuantError(f'{path} is no plan: expected a JSON object with "kind": "veriquant-plan"')
     try:
