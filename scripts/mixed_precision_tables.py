@@ -7,18 +7,20 @@
     python scripts/mixed_precision_tables.py sizes mobilefacenet-y1 mobileface-v2 mobilefacenet-foamliu
     python scripts/mixed_precision_tables.py markdown mobilefacenet-y1 mobileface-v2 mobilefacenet-foamliu
 
+`all` does all of these in turn. With --toy everything is small, to see that it runs, and the figures say nothing.
+
 Everything runs in the simulation, whose embeddings are those of the packed files (the tests hold them to it); one bench
 for each way to round serves all rows of a network. Results go to out/mixed-precision/*.json, tables to the screen.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -51,7 +53,25 @@ NETWORKS = {
 }
 FACES = REAL / "faces/lfw-112x112"
 OUT = Path("out/mixed-precision")
-IMAGES, CHECK = 192, 64
+
+
+@dataclass
+class Size:
+    """How much is measured."""
+
+    images: int = 192
+    """Calibration images that ranges and rounding are fitted to."""
+    check: int = 64
+    """Further ones that choose among plans."""
+    listed: int = 64
+    """Images or comparisons that a sensitivity list is measured on."""
+    lists: int = 5
+    """Lists from subsets that are compared with each other."""
+    pairs: int = 600
+    resamples: int = 1000
+
+
+SIZE = Size()
 #: (table, target, fixed precision, relative BOPs of the mixed rival)
 ROWS = (
     ("1", "generic", "W8A8", 0.5),
@@ -71,7 +91,7 @@ class Faces:
     def __init__(self, network: Network) -> None:
         self.benchmark: Benchmark = load_benchmark(f"lfw:{FACES}")
         self.network = network
-        self.options = Options(far=(1e-3,), resamples=1000)
+        self.options = Options(far=(1e-3,), resamples=SIZE.resamples)
         self.reference: np.ndarray | None = None
         self.last: np.ndarray | None = None
 
@@ -101,15 +121,15 @@ class Faces:
         return {d.metric: [d.value, d.ci95] for d in found if d.metric in KEYS}
 
 
-def calibration(source: Path = FACES, seed: int = 0, count: int = IMAGES + CHECK) -> Calibration:
+def calibration(source: Path = FACES, seed: int = 0) -> Calibration:
     """Return unlabelled images, none of LFW's pairs among them."""
-    pairs = load_benchmark(f"lfw:{FACES}")
-    return load_calibration(str(source), count, seed, {s.path for s in pairs.samples if s.path is not None})
+    tested = {sample.path for sample in load_benchmark(f"lfw:{FACES}").samples if sample.path is not None}
+    return load_calibration(str(source), SIZE.images + SIZE.check, seed, tested)
 
 
 def bench_of(network: Network, images: Calibration, **settings: object) -> tuple[CalibratedModel, MixedSettings]:
     """Return a network on the bench, with the settings of all tables."""
-    chosen = MixedSettings.model_validate({"images": IMAGES, "check_images": CHECK, **settings})
+    chosen = MixedSettings.model_validate({"images": SIZE.images, "check_images": SIZE.check, **settings})
     return calibrate_model(network, chosen, images, chosen.table()), chosen
 
 
@@ -129,7 +149,7 @@ def tables(names: list[str]) -> None:
                 settings = {"target": target, "rounding": rounding, "candidates": CANDIDATES[target]}
                 bench, chosen = bench_of(network, images, **settings, bias_correction=rounding == "adaround")
                 started = time.perf_counter()
-                found = measure(bench.fitted, bench.fit[:64], cache=cache_folder(), recovery=bench.recovery)
+                found = measure(bench.fitted, bench.fit[: SIZE.listed], cache=cache_folder(), recovery=bench.recovery)
                 seconds = time.perf_counter() - started
                 problem = build_problem(bench.costs, found)
                 for table, where, precision, r in ROWS:
@@ -166,8 +186,8 @@ def robustness(names: list[str]) -> None:
         judge = Judge(faces.benchmark)
         bench, _ = bench_of(network, calibration())
         lists = []
-        for seed in range(5):
-            sampled = judge.sample(network.spec, 64, seed=seed)
+        for seed in range(SIZE.lists):
+            sampled = judge.sample(network.spec, SIZE.listed, seed=seed)
             pixels = torch.from_numpy(sampled.images)
             lists.append(measure(bench.fitted, pixels, score=sampled.score, metric="eer", cache=cache_folder()))
         agreement = {
@@ -183,7 +203,7 @@ def robustness(names: list[str]) -> None:
             ("noise (1/f, drawn)", noise()),
         ):
             other, settings = bench_of(network, images)
-            found = measure(other.fitted, other.fit[:64], cache=cache_folder(), recovery=other.recovery)
+            found = measure(other.fitted, other.fit[: SIZE.listed], cache=cache_folder(), recovery=other.recovery)
             best = best_within(other, build_problem(other.costs, found), CostBudget("bops", 0.5, True), 0.5, settings)
             figures = faces.figures(other, other.fitted.change(best.assignment, codes=True))
             domains[label] = {"chosen": best.label, **figures}
@@ -196,7 +216,7 @@ def searches(names: list[str]) -> None:
     for name in names:
         network = load_network(NETWORKS[name])
         bench, _ = bench_of(network, calibration())
-        found = measure(bench.fitted, bench.fit[:64], cache=cache_folder())
+        found = measure(bench.fitted, bench.fit[: SIZE.listed], cache=cache_folder())
         path = greedy(build_problem(bench.costs, found), "bops")
         judge = Judge(_fewer(load_benchmark(f"lfw:{FACES}")))
 
@@ -280,12 +300,13 @@ def _change(difference: list[object] | None) -> str:
     return f"{value * 100:+.2f} ({low * 100:+.2f} … {high * 100:+.2f})"
 
 
-def noise(count: int = IMAGES + CHECK) -> Calibration:
+def noise() -> Calibration:
     """Return drawn images whose spectrum falls as 1/f, as that of photographs does, and that show nothing."""
     from PIL import Image
 
     folder = OUT / "noise"
     folder.mkdir(parents=True, exist_ok=True)
+    count = SIZE.images + SIZE.check
     rng = np.random.default_rng(0)
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(112), np.fft.fftfreq(112)))
     frequency[0, 0] = 1 / 112
@@ -298,10 +319,10 @@ def noise(count: int = IMAGES + CHECK) -> Calibration:
     return load_calibration(str(folder), count)
 
 
-def _fewer(benchmark: Benchmark, count: int = 600) -> Benchmark:
+def _fewer(benchmark: Benchmark) -> Benchmark:
     """Return the first and the last pairs of every fold, so that each keeps genuine and impostor comparisons."""
     assert benchmark.folds is not None
-    each = count // (int(benchmark.folds.max()) + 1) // 2
+    each = SIZE.pairs // (int(benchmark.folds.max()) + 1) // 2
     kept: list[int] = []
     for fold in range(int(benchmark.folds.max()) + 1):
         for genuine in (True, False):
@@ -341,7 +362,7 @@ def _print(name: str, row: Mapping[str, object]) -> None:
     for label in ("fixed", "walk", "mixed"):
         figures = row[f"{label}_figures"]
         assert isinstance(figures, dict)
-        rates = [f"{figures[key]:.4f}" for key in ("accuracy", "tar@far=1e-3") if key in figures]
+        rates = [f"{value:.4f}" for key in ("accuracy", "tar@far=1e-3") if (value := figures.get(key)) is not None]
         told.append(" ".join([label, *rates, f"{figures['sqnr']:.2f} dB"]))
     print(name, row["table"], row["rounding"], row["fixed"], row["r"], "; ".join(told), row["chosen"], flush=True)
 
@@ -352,4 +373,12 @@ def _plain(content: object) -> object:
 
 if __name__ == "__main__":
     VERBS = {"tables": tables, "robustness": robustness, "searches": searches, "sizes": sizes, "markdown": markdown}
-    VERBS[sys.argv[1]](sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verb", choices=[*VERBS, "all"])
+    parser.add_argument("networks", nargs="+")
+    parser.add_argument("--toy", action="store_true", help="run at toy size")
+    options = parser.parse_args()
+    if options.toy:
+        SIZE = Size(images=6, check=3, listed=4, lists=2, pairs=24, resamples=20)
+    for verb in VERBS if options.verb == "all" else [options.verb]:
+        VERBS[verb](options.networks)

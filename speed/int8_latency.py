@@ -15,7 +15,7 @@ from veriquant.deploy import machine, measure_latency, open_embedder
 from veriquant.networks import load_network
 from veriquant.quantization import QuantizationContext
 from veriquant.recipes import load_recipe
-from veriquant.study.run import calibration_set
+from veriquant.study.inputs import calibration_set
 
 RECIPES = ("fp32", "fp32-fast", "int8-dynamic", "int8-static", "int8")
 
@@ -33,7 +33,7 @@ def main() -> None:
     options = parser.parse_args()
 
     network = load_network(options.network)
-    calibration = calibration_set(options.calibration, options.images, 0, ())
+    calibration = calibration_set(options.calibration, options.images, seed=0)
     target = QuantizationContext(options.runtime, options.threads)
     files = {name: load_recipe(name).apply(network, calibration, target).onnx for name in RECIPES}
     embedders = {

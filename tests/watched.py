@@ -62,8 +62,14 @@ def tracer() -> tuple[str, ...]:
     return next((way for way in ways if _works(*way, "-o", os.devnull)), ())
 
 
-def watched(command: Sequence[str | Path], folder: Path, environment: Mapping[str, str] | None = None) -> Watched:
-    """Run a command with ``folder/home`` and ``folder/tmp`` for the user's own."""
+def watched(
+    command: Sequence[str | Path],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    cwd: Path | None = None,
+) -> Watched:
+    """Run a command with ``folder/home`` and ``folder/tmp`` for the user's own; `cwd`: its current folder."""
     home, temporary, trace, counts = (folder / name for name in ("home", "tmp", "trace", "counts.json"))
     for each in (home, temporary):
         each.mkdir(parents=True, exist_ok=True)
@@ -75,9 +81,8 @@ def watched(command: Sequence[str | Path], folder: Path, environment: Mapping[st
     if namespace():
         whole = [*namespace(), sys.executable, str(INSIDE), str(counts), *whole]
     places = {"HOME": str(home), "TMPDIR": str(temporary)}
-    done = subprocess.run(
-        whole, capture_output=True, text=True, timeout=600, env={**inherited, **places, **(environment or {})}
-    )
+    env = {**inherited, **places, **(environment or {})}
+    done = subprocess.run(whole, capture_output=True, text=True, timeout=600, env=env, cwd=cwd)
     reached = contacts(trace.read_text(errors="replace")) if trace.exists() else []
     if counts.exists():
         reached += [f"{name}: {value} packets" for name, value in json.loads(counts.read_text()).items()]
