@@ -5,13 +5,15 @@ lists, tuples, numbers, text and bytes, and stand-ins for the few callables by w
 byte strings. A stand-in keeps or copies bytes; none of them is the real function, no module is imported, and no numpy
 array is made from the file's own description. Everything else in a file is refused before it has any effect.
 
-Memory: besides the file itself, its items once more. What stand-ins decode may not exceed the size of the file.
+Memory: besides the file itself, its items once more. What stand-ins decode may not exceed the size of the file, and a
+length that the file claims is compared with what is left of it before anything is made of it.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from veriquant.checks import cut
 from veriquant.errors import VeriQuantError
 
 
@@ -42,7 +45,7 @@ def read_bin(path: Path) -> Bin:
     except _RefusedError as error:
         raise VeriQuantError(f"{path} is refused: {error}; an InsightFace .bin never holds this") from error
     except Exception as error:  # a damaged pickle breaks the machine in any way
-        reason = str(error) or type(error).__name__
+        reason = cut(str(error) or type(error).__name__)
         raise VeriQuantError(
             f"{path} ({len(content)} bytes) is truncated or not an InsightFace .bin, a pickled (bins, issame): {reason}"
         ) from error
@@ -54,6 +57,7 @@ class _RefusedError(pickle.UnpicklingError):
 
 
 _LARGEST = 1 << 40
+_LONGEST_NAME = 60
 
 
 class _Dtype:
@@ -117,6 +121,16 @@ _OPCODES = """
 """.split()  # noqa: SIM905 - forty quoted words are harder to read
 
 
+class _Content(io.BytesIO):
+    """A file of bytes that gives what is asked for or raises EOFError: no opcode gets less than it claims."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        if size is not None and len(found) < size:
+            raise EOFError(f"it ends {size - len(found)} bytes early")
+        return found
+
+
 class _Name:
     """A callable that the file named; only the reader knows what it stands for."""
 
@@ -129,15 +143,16 @@ class _Reader(pickle._Unpickler):
 
     The machine written in Python is used because its memo is a dict: the one in C grows a table to whatever index a
     file claims. Names become inert `_Name` objects; `REDUCE` and `BUILD`, the two opcodes that call something, are
-    replaced, and so is `GLOBAL`, which takes a name cut short for a whole one.
+    replaced, and so are `GLOBAL`, which takes a name cut short for a whole one, and `BYTEARRAY8`.
     """
 
-    stack: list[Any]  # this and the next two are the machine's own
+    stack: list[Any]  # this and the next three are the machine's own
     append: Callable[[Any], None]
+    read: Callable[[int], bytes]
     readline: Callable[[], bytes]
 
     def __init__(self, content: bytes) -> None:
-        super().__init__(io.BytesIO(content), fix_imports=False, encoding="bytes")
+        super().__init__(_Content(content), fix_imports=False, encoding="bytes")
         self.budget = len(content)
 
     def find_class(self, module: str, name: str) -> Any:
@@ -150,6 +165,11 @@ class _Reader(pickle._Unpickler):
         if not all(line.endswith(b"\n") for line in lines):
             raise pickle.UnpicklingError("it ends within a name")
         self.append(self.find_class(*(line[:-1].decode() for line in lines)))
+
+    def _bytearray(self) -> None:
+        # pickle's own makes room for as many bytes as the file claims before it looks for them
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(size)))
 
     def _call(self) -> None:
         arguments = self.stack.pop()
@@ -220,14 +240,16 @@ class _Reader(pickle._Unpickler):
         getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES
     }
     dispatch[pickle.GLOBAL[0]] = _named
+    dispatch[pickle.BYTEARRAY8[0]] = _bytearray
     dispatch[pickle.REDUCE[0]] = _call
     dispatch[pickle.BUILD[0]] = _state
 
 
 def _text(value: object) -> str:
+    """Return the text of a name, or its beginning: a file may hold a long one once and refer to it everywhere."""
     if isinstance(value, bytes):
-        return value.decode("ascii", "replace")
-    return value if isinstance(value, str) else f"({type(value).__name__})"
+        return value[:_LONGEST_NAME].decode("ascii", "replace")
+    return value[:_LONGEST_NAME] if isinstance(value, str) else f"({type(value).__name__})"
 
 
 def _checked(path: Path, loaded: object) -> Bin:

@@ -28,6 +28,10 @@ Integers = npt.NDArray[np.int64]
 _STRIDE = 1000
 
 
+#: A part of a large set may keep the number of people of the whole, but memory is set aside for each of them.
+_PEOPLE_AN_IMAGE, _MOST_WITHOUT_IMAGES = 10, 100_000
+
+
 @dataclass(frozen=True, eq=False)
 class RecordPack:
     """The n labelled images of a pack; picklable, 24 bytes of memory an image.
@@ -82,6 +86,11 @@ def open_pack(folder: Path) -> RecordPack:
     contents = _Contents(file, keys, offsets)
     labels = contents.labels()
     classes = _read_property(folder / "property")
+    if classes is not None and classes > _PEOPLE_AN_IMAGE * len(labels) + _MOST_WITHOUT_IMAGES:
+        raise VeriQuantError(
+            f"{folder / 'property'} says {classes} people, and {file.path} holds {len(labels)} images: one of the two "
+            "is another set's"
+        )
     if classes is None:
         notes.append("property is missing: the number of people is one more than the highest label.")
     return RecordPack(
