@@ -1,6 +1,9 @@
 import io
+import struct
 import threading
 import time
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +240,21 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_floating_point_pixels_are_refused() -> None:
     with pytest.raises(VeriQuantError, match="floating-point pixels"):
         decode(encoded(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"))
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(2**31 - 1, 2**31 - 1), (40_000, 40_000), (9_000, 9_000), (5_000, 5_000), (16_000_001, 1)]
+)
+def test_a_header_alone_gets_no_memory(width: int, height: int) -> None:
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with pytest.raises(VeriQuantError, match=r"is refused: .*(pixels|exceeds limit)"):
+            decode(Sample("bomb.png", content=content))
 
 
 def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

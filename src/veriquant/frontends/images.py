@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections import Counter, deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,6 +40,12 @@ Pixels = npt.NDArray[np.uint8]
 
 #: Formats that Pillow may try. Its full list includes EPS, which starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF", "JPEG2000")
+
+#: The largest image that is read, and from which size on its file must have a byte for so many pixels: a photograph
+#: has one for twenty at most.
+_MOST_PIXELS, _LARGE, _PIXELS_A_BYTE = 64_000_000, 16_000_000, 200
+# Pillow's own limit lies above; what it merely warns of is refused here.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 _CHUNK = 16
 _ORIENTATION = 0x0112
@@ -130,6 +137,7 @@ def decode(sample: Sample, size: tuple[int, int] | None = None, stats: FrontEndS
     counts = FrontEndStats() if stats is None else stats
     try:
         image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
+        _check_size(*image.size, len(content))
         image, turned = _upright(image)
         counts.rotated += turned
         if image.mode != "RGB":
@@ -265,7 +273,7 @@ def _orientation(exif: Image.Exif) -> int:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit greyscale, which convert() would clip at 255
-        wide = np.asarray(image).astype(np.int64)
+        wide = np.asarray(image)
         return Image.fromarray((wide.clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("it holds floating-point pixels, whose range nobody can know")
@@ -274,11 +282,25 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+class _TooLargeError(ValueError):
+    """An image that would take far more memory than its file lets expect."""
+
+
+def _check_size(width: int, height: int, size: int) -> None:
+    """Refuse, before any pixel is decoded, what nobody photographs: a header costs nothing, the pixels gigabytes."""
+    pixels = width * height
+    if pixels > _MOST_PIXELS or (pixels > _LARGE and pixels > _PIXELS_A_BYTE * size):
+        raise _TooLargeError(
+            f"its header says {width}×{height} pixels, in {size} bytes; up to {_MOST_PIXELS / 1e6:.0f} million pixels "
+            "are read, and such large ones of a photograph's size on disk"
+        )
+
+
 def _complaint(sample: Sample, content: bytes, error: Exception) -> str:
     where = f"image {sample.where}"
     if not content:
         return f"{where} is empty (0 bytes)"
-    if isinstance(error, Image.DecompressionBombError):
+    if isinstance(error, Image.DecompressionBombError | _TooLargeError):
         return f"{where} is refused: {error}"
     if not content.startswith(_MAGIC):
         return f"{where} is not an image: its {len(content)} bytes start with {content[:8]!r}"
