@@ -165,7 +165,7 @@ class _Reader:
     def _numbers(self, kind: int, body: memoryview) -> npt.NDArray[Any]:
         if kind not in _TYPES:
             raise ValueError(f"an element of type {kind} where numbers belong")
-        dtype = np.dtype(_TYPES[kind]).newbyteorder(self._order)
+        dtype = np.dtype(self._order + _TYPES[kind])
         if len(body) % dtype.itemsize:
             raise ValueError(f"{len(body)} bytes of numbers of {dtype.itemsize} bytes each")
         return np.frombuffer(body, dtype)
