@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 
 from small_world import SIDE, study_text
+from toy_detector import toy_yunet
 
 from veriquant.cli.main import app
 
@@ -19,6 +20,7 @@ _TRAINED = "--images {world}/photos --set epochs=1 --set train_images=12 --set b
 #: Verb -> name of the case -> its arguments. ``{world}`` is the small world, ``{own}`` a folder of the run with the
 #: files of `own_files`, ``{out}`` where its results go.
 CASES: dict[str, dict[str, str]] = {
+    "align": {"": "{world}/photos -o {out}/aligned --detector {own}/yunet.onnx --size 32"},
     "networks": {"": ""},
     "recipes": {"": ""},
     "benchmarks": {"": ""},
@@ -47,6 +49,7 @@ CASES: dict[str, dict[str, str]] = {
 def own_files(own: Path, world: Path) -> Path:
     """Write the files that cases name under ``{own}``."""
     own.mkdir(parents=True, exist_ok=True)
+    toy_yunet(own / "yunet.onnx")
     training = (
         f"network: {{family: mobilefacenet, size: {SIDE}, embedding: 16, width: 0.125}}\n"
         f"data: folder:{world}/people\nhead: {{name: cosface, scale: 16, margin: 0.1}}\nbatch_size: 4\nworkers: 1\n"

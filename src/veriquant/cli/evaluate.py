@@ -68,6 +68,7 @@ def evaluate(
     from veriquant.evaluation import evaluate as run
     from veriquant.evaluation import options_for
     from veriquant.files import write_json
+    from veriquant.frontends.unaligned import looks_unaligned
     from veriquant.metrics import Options
     from veriquant.networks import load_network
     from veriquant.places import Places
@@ -95,6 +96,8 @@ def evaluate(
     for note in loaded.notes:
         say(f"note: {note}")
     for number, each in enumerate(benchmarks):
+        if line := looks_unaligned(each.samples, loaded.spec):
+            say(f"note: {each.name}: {line}")
         with bar(each.name, len(each.samples)) as advance:
             found = run(
                 loaded,

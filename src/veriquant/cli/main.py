@@ -6,7 +6,19 @@ import io
 import sys
 
 # Each verb registers itself; nothing heavy is imported before a verb runs.
-from veriquant.cli import benchmarks, demo, evaluate, inspect, networks, quantize, recipes, sensitivity, study, train  # noqa: F401
+from veriquant.cli import (  # noqa: F401
+    align,
+    benchmarks,
+    demo,
+    evaluate,
+    inspect,
+    networks,
+    quantize,
+    recipes,
+    sensitivity,
+    study,
+    train,
+)
 from veriquant.cli.app import INTERRUPTED, app, complain
 
 

@@ -100,6 +100,7 @@ def quantize(
     from veriquant.errors import VeriQuantError
     from veriquant.evaluation.judge import Judge
     from veriquant.files import write_bytes
+    from veriquant.frontends.unaligned import looks_unaligned
     from veriquant.networks import load_network
     from veriquant.networks.onnx_file import network_of_onnx
     from veriquant.places import Places
@@ -153,6 +154,8 @@ def quantize(
     if wanted and calibration is not None:
         samples = calibration_set(calibration, count or wanted, seed)
         say(f"calibration: {samples.note}")
+        if line := looks_unaligned(samples.samples, loaded.spec):
+            say(f"note: {line}")
     elif calibration is not None:
         say(f"note: recipe {chosen.name} looks at no images; --calibration has no effect")
     judge = None if benchmark is None else Judge(load_benchmark(benchmark))

@@ -265,6 +265,17 @@ def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
     return (image, False) if turn is None else (image.transpose(turn), True)
 
 
+def stored_upright(image: Image.Image) -> bool:
+    """Return whether an opened image's width is its width as it stands upright; its pixels need not be read."""
+    exif = Image.Exif()
+    with suppress(Exception):
+        if image.format == "TIFF":
+            exif = image.getexif()
+        elif content := image.info.get("exif"):
+            exif.load(content)
+    return _orientation(exif) < 5
+
+
 def _orientation(exif: Image.Exif) -> int:
     with suppress(Exception):
         return int(exif.get(_ORIENTATION, 1))
