@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-#: A side in pixels. No biometric network takes more; a million of them would be a batch of terabytes.
-Side = Annotated[int, Field(gt=0, le=4096)]
+#: Pixels. No biometric network takes more; a million of them would be a batch of terabytes.
+LONGEST_SIDE = 4096
+Side = Annotated[int, Field(gt=0, le=LONGEST_SIDE)]
 
 
 class InputSpec(BaseModel):

@@ -24,7 +24,8 @@ def detected_input(model: onnx.ModelProto, image: ImageInput) -> InputSpec:
     if first is not None:
         names = "/".join(first.nodes)
         span = np.abs(first.scale) * 255
-        centre = -first.offset / first.scale
+        with np.errstate(all="ignore"):
+            centre = -first.offset / first.scale
         if span.max() <= 16:
             mean, std = 0.0, 1.0
             origin = f"the network normalises itself (its first nodes: {names}): RGB pixels 0..255"
@@ -61,16 +62,20 @@ def _first_affine(model: onnx.ModelProto, name: str) -> _Affine | None:
     constants = _Constants(model.graph)
     scale, offset = np.ones(3), np.zeros(3)
     nodes: list[str] = []
-    while True:
-        users = [node for node in model.graph.node if name in node.input]
-        if len(users) != 1:
-            break
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for each in set(node.input):
+            readers.setdefault(each, []).append(node)
+    while len(users := readers.pop(name, [])) == 1:  # popped, so that a circle ends
         node = users[0]
+        if not node.output:
+            break
         if node.op_type in ("Identity", "Cast", "Transpose"):
             name = node.output[0]
             continue
-        step = _step(node, name, constants)
-        if step is None:
+        with np.errstate(all="ignore"):
+            step = _step(node, name, constants)
+        if step is None or not np.isfinite(step).all():
             break
         scale, offset = scale * step[0], offset * step[0] + step[1]
         nodes.append(node.op_type)

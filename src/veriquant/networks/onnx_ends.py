@@ -10,8 +10,9 @@ from pathlib import Path
 import onnx
 import onnx.shape_inference
 
+from veriquant.checks import quoted
 from veriquant.errors import VeriQuantError
-from veriquant.frontends.spec import InputSpec
+from veriquant.frontends.spec import LONGEST_SIDE, InputSpec
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def image_input(model: onnx.ModelProto, source: str) -> ImageInput:
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1:
-        names = ", ".join(repr(value.name) for value in inputs) or "none"
+        names = ", ".join(quoted(value.name) for value in inputs) or "none"
         raise VeriQuantError(
             f"{source}: has {len(inputs)} inputs ({names}), expected one, the image; make the others constants of the "
             "model or export it without them"
@@ -56,20 +57,27 @@ def image_input(model: onnx.ModelProto, source: str) -> ImageInput:
     kind = value.type.tensor_type.elem_type
     if kind != onnx.TensorProto.FLOAT:
         raise VeriQuantError(
-            f"{source}: input {value.name!r} is {_type(kind)}, expected float32; export it with a float32 input "
+            f"{source}: input {quoted(value.name)} is {_type(kind)}, expected float32; export it with a float32 input "
             "(a Cast node may follow inside)"
         )
     shaped = value.type.tensor_type.HasField("shape")
     axes = _lengths(value) if shaped else [None] * 4
     if len(axes) != 4:
         raise VeriQuantError(
-            f"{source}: input {value.name!r} has shape {_shape(axes)}, expected images (n, 3, h, w) or (n, h, w, 3)"
+            f"{source}: input {quoted(value.name)} has shape {_shape(axes)}, expected images (n, 3, h, w) or "
+            "(n, h, w, 3)"
         )
     if axes[1] not in (3, None) and axes[3] not in (3, None):
         raise VeriQuantError(
-            f"{source}: input {value.name!r} has shape {_shape(axes)}, expected three colours on axis 1 or on axis 3"
+            f"{source}: input {quoted(value.name)} has shape {_shape(axes)}, expected three colours on axis 1 or axis 3"
         )
-    return ImageInput(value.name, (axes[0], axes[1], axes[2], axes[3]))
+    found = ImageInput(value.name, (axes[0], axes[1], axes[2], axes[3]))
+    if max(length or 0 for length in found.size) > LONGEST_SIDE:
+        raise VeriQuantError(
+            f"{source}: input {quoted(value.name)} has shape {_shape(axes)}, and images of at most "
+            f"{LONGEST_SIDE}×{LONGEST_SIDE} are supported"
+        )
+    return found
 
 
 def require_one_output(model: onnx.ModelProto, source: str) -> None:
@@ -80,9 +88,9 @@ def require_one_output(model: onnx.ModelProto, source: str) -> None:
     with contextlib.suppress(Exception):  # otherwise the shapes that the file states have to do
         outputs = list(onnx.shape_inference.infer_shapes(model).graph.output)
     flat = [value.name for value in outputs if len(_lengths(value)) == 2]
-    names = ", ".join(f"{value.name!r} {_shape(_lengths(value))}" for value in outputs[:6])
+    names = ", ".join(f"{quoted(value.name)} {_shape(_lengths(value))}" for value in outputs[:6])
     names += ", …" if len(outputs) > 6 else ""
-    which = f"{flat[0]!r}, it alone has shape (n, d)" if len(flat) == 1 else "the embedding, of shape (n, d)"
+    which = f"{quoted(flat[0])}, it alone has shape (n, d)" if len(flat) == 1 else "the embedding, of shape (n, d)"
     keep = flat[0] if len(flat) == 1 else "NAME"
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value.name for value in model.graph.input if value.name not in weights]

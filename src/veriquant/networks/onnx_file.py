@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +17,12 @@ from veriquant.networks.input_stamp import read_stamp
 from veriquant.networks.network import Network, network_digest
 from veriquant.networks.onnx_bytes import first_line, read_onnx
 from veriquant.networks.onnx_ends import ImageInput, image_input, require_one_output
+from veriquant.networks.onnx_sizes import sizes_are_known
+from veriquant.networks.onnx_structure import check_structure
+from veriquant.onnx_trial import Batch, tried
+
+#: Bytes of a batch of pictures that a network may be bound to.
+_LARGEST_BATCH = 512 << 20
 
 
 def load_onnx(path: str | Path, spec: InputSpec | None = None) -> Network:
@@ -41,6 +48,7 @@ def network_of_onnx(
     """Make a `Network` of a serialised model; `model` spares parsing it again. `source` stands in front of errors."""
     if model is None:
         model = onnx.load_from_string(content)
+    check_structure(model, source)
     image = image_input(model, source)
     require_one_output(model, source)
     if spec is None:
@@ -60,18 +68,17 @@ def _run_once(content: bytes, model: onnx.ModelProto, image: ImageInput, spec: I
     pixels = (ramp - np.array(spec.mean)) / np.array(spec.std)
     if spec.layout == "NCHW":
         pixels = pixels.transpose(2, 0, 1)
-    batch = np.repeat(pixels[None].astype(np.float32), image.axes[0] or 1, axis=0)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1  # one picture is not worth a pool of threads
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        result = session.run(None, {image.name: batch})[0]
-    except Exception as error:  # ONNX Runtime raises a type of its own for each kind of failure
-        reason = _checker_complaint(model) or first_line(error)
+    images = image.axes[0] or 1
+    if images * pixels.size * 4 > _LARGEST_BATCH:
         raise VeriQuantError(
-            f"{source}: does not run in ONNX Runtime on a batch of shape {batch.shape} ({reason}); export it again"
-        ) from error
+            f"{source}: takes batches of {images} images of {height}×{width}, which are more than "
+            f"{_LARGEST_BATCH >> 20} MB; export it with a batch axis that is open"
+        )
+    batch = np.repeat(pixels[None].astype(np.float32), images, axis=0)
+    if sizes_are_known(model, image.name, batch.shape, source):
+        result = _output(content, model, image.name, batch, source)
+    else:
+        result = tried(content, image.name, batch, source)
     output = model.graph.output[0].name
     if not isinstance(result, np.ndarray) or not np.issubdtype(result.dtype, np.floating):
         kind = result.dtype if isinstance(result, np.ndarray) else type(result).__name__
@@ -84,6 +91,20 @@ def _run_once(content: bytes, model: onnx.ModelProto, image: ImageInput, spec: I
     if not np.isfinite(result).all():
         raise VeriQuantError(f"{source}: gives NaN or infinity for a plain picture; its weights are damaged")
     return int(result.shape[1])
+
+
+def _output(content: bytes, model: onnx.ModelProto, name: str, batch: Batch, source: str) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1  # one picture is not worth a pool of threads
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return session.run(None, {name: batch})[0]
+    except Exception as error:  # ONNX Runtime raises a type of its own for each kind of failure
+        reason = _checker_complaint(model) or first_line(error)
+        raise VeriQuantError(
+            f"{source}: does not run in ONNX Runtime on a batch of shape {batch.shape} ({reason}); export it again"
+        ) from error
 
 
 def _checker_complaint(model: onnx.ModelProto) -> str | None:
