@@ -28,6 +28,14 @@ from veriquant.networks.export import INPUT, OPSET, OUTPUT, export_onnx
         ("mobilefacenet", {"size": 224, "embedding": 512}, 1_275_776),
         ("inception-resnet-v1", {}, 23_482_624),
         ("mobilefacenet-foamliu", {}, 999_936),
+        ("transface-t", {}, 24_466_944),
+        ("transface-s", {}, 86_660_864),
+        ("transface-b", {}, 124_471_040),
+        ("transface-l", {}, 271_630_336),
+        ("edgeface-xxs", {}, 1_244_744),
+        ("edgeface-xs", {}, 2_242_620),
+        ("edgeface-xs-gamma-06", {}, 1_770_492),
+        ("edgeface-s-gamma-05", {}, 3_652_520),
     ],
 )
 def test_parameters_are_those_of_the_source(family: str, arguments: dict[str, int], parameters: int) -> None:
@@ -146,6 +154,12 @@ def test_conventions_are_registered_as_given() -> None:
         ("inception-resnet-v1", ["conv2d_1a.conv.weight", "repeat_1.4.branch2.2.bn.bias", "repeat_2.9.conv2d.bias"]),
         ("inception-resnet-v1", ["mixed_6a.branch0.bn.weight", "mixed_7a.branch2.2.conv.weight", "block8.conv2d.bias"]),
         ("inception-resnet-v1", ["last_linear.weight", "last_bn.running_mean"]),
+        ("transface-s", ["pos_embed", "mask_token", "patch_embed.proj.bias", "blocks.11.attn.qkv.weight", "norm.bias"]),
+        ("transface-b", ["blocks.23.mlp.fc2.bias", "senet.0.weight", "senet.2.weight", "feature.3.running_var"]),
+        ("edgeface-xs", ["stem.1.weight", "stages.1.blocks.2.pos_embd.token_projection.weight", "head.fc.bias"]),
+        ("edgeface-xs", ["stages.2.blocks.8.convs.1.weight", "stages.3.blocks.2.xca.temperature", "head.norm.bias"]),
+        ("edgeface-s-gamma-05", ["stages.0.blocks.0.mlp.fc1.linear1.weight", "head.fc.linear2.bias"]),
+        ("edgeface-xs-gamma-06", ["stages.3.blocks.2.xca.qkv.linear2.weight", "stages.1.downsample.1.bias"]),
         ("mobilefacenet", ["conv2_dw.prelu.weight", "conv_4.model.5.project.bn.bias", "linear.weight", "bn.bias"]),
     ],
 )

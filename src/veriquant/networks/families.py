@@ -12,11 +12,12 @@ from math import isqrt
 from typing import TYPE_CHECKING
 
 from veriquant.frontends.spec import ARCFACE, FACENET, IMAGENET, InputSpec
+from veriquant.networks.facenet_tensorflow import from_tensorflow
 from veriquant.networks.state_dict import COUNTER
 from veriquant.registry import Registry
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Arguments = dict[str, int | float]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -39,6 +40,8 @@ class Family:
     citation: str
     training_only: tuple[str, ...] = field(default=())
     """Prefixes of keys that belong to a training head; they are left aside, and the network's notes say so."""
+    translate: Callable[[Mapping[str, Tensor]], dict[str, Tensor] | None] | None = None
+    """Gives a checkpoint of another layout the names and axes of this one; None for what is not of that layout."""
 
     def parameters(self, **arguments: int | float) -> int:
         """Return the number of parameters that `arguments` over the defaults give, without allocating them."""
@@ -182,7 +185,76 @@ FAMILIES.add(
         infer=_infer_inception_resnet_v1,
         spec=FACENET,
         summary="FaceNet's network, embeddings of unit length",
-        citation="Szegedy et al., AAAI 2017; Schroff et al., FaceNet, CVPR 2015; names of facenet-pytorch",
+        citation="Szegedy et al., AAAI 2017; Schroff et al., FaceNet, CVPR 2015; names of facenet-pytorch or TF",
         training_only=("logits.",),
+        translate=from_tensorflow,
     ),
 )
+
+
+def _transface(channels: int, depth: int) -> Callable[..., nn.Module]:
+    def build(**arguments: int) -> nn.Module:
+        from veriquant.networks.transface import TransFace
+
+        return TransFace(channels, depth, **arguments)
+
+    return build
+
+
+def _infer_transface(shapes: Shapes) -> Arguments:
+    found = _embedding(shapes, "feature.2.weight")
+    patches = _axis(shapes, "pos_embed", 1)
+    if patches and (side := isqrt(patches)) ** 2 == patches:
+        # pixels beyond the last whole patch leave no trace: of the sizes that fit, the multiple of 16, such as 112
+        found["size"] = next((size for size in range(9 * side, 9 * side + 9) if size % 16 == 0), 9 * side)
+    return found
+
+
+for _name, _channels, _depth in (("t", 256, 12), ("s", 512, 12), ("b", 512, 24), ("l", 768, 24)):
+    FAMILIES.add(
+        f"transface-{_name}",
+        Family(
+            name=f"transface-{_name}",
+            build=_transface(_channels, _depth),
+            defaults={"embedding": 512, "size": 112},
+            infer=_infer_transface,
+            spec=ARCFACE,
+            summary=f"face transformer: {_depth} blocks, {_channels} numbers a token, 9×9 patches weighted by a gate",
+            citation="Dan et al., TransFace, ICCV 2023; parameter names of the authors' code",
+        ),
+    )
+
+
+def _edgeface(dims: tuple[int, ...], depths: tuple[int, ...], heads: int, rank: float) -> Callable[..., nn.Module]:
+    def build(**arguments: int) -> nn.Module:
+        from veriquant.networks.edgeface import EdgeFace
+
+        return EdgeFace(dims, depths, heads, rank, **arguments)
+
+    return build
+
+
+def _infer_edgeface(shapes: Shapes) -> Arguments:
+    return _embedding(shapes, "head.fc.weight") or _embedding(shapes, "head.fc.linear2.weight")
+
+
+for _name, _dims, _depths, _heads, _rank in (
+    ("edgeface-xxs", (24, 48, 88, 168), (2, 2, 6, 2), 4, 0.0),
+    ("edgeface-xs", (32, 64, 100, 192), (3, 3, 9, 3), 4, 0.0),
+    ("edgeface-xs-gamma-06", (32, 64, 100, 192), (3, 3, 9, 3), 4, 0.6),
+    ("edgeface-s", (48, 96, 160, 304), (3, 3, 9, 3), 8, 0.0),
+    ("edgeface-s-gamma-05", (48, 96, 160, 304), (3, 3, 9, 3), 8, 0.5),
+):
+    FAMILIES.add(
+        _name,
+        Family(
+            name=_name,
+            build=_edgeface(_dims, _depths, _heads, _rank),
+            defaults={"embedding": 512},
+            infer=_infer_edgeface,
+            spec=ARCFACE,
+            summary="small hybrid of depth-wise convolutions and cross-covariance attention"
+            + (f", linear layers of rank {_rank:g}" if _rank else ""),
+            citation="George et al., EdgeFace, T-BIOM 2024; parameter names of the published checkpoints",
+        ),
+    )

@@ -40,10 +40,16 @@ def read_module(
     from veriquant.networks.checkpoints import load_checkpoint
 
     checkpoint = load_checkpoint(path)
-    located = locate(checkpoint.tensors, family.names())
+    located, translated = _located(family, checkpoint.tensors)
     arguments = _arguments(family, located, checkpoint)
     module, aside = _module(family, arguments, located, checkpoint)
-    return module, _spec(family, arguments, checkpoint, spec), _notes(located, aside, checkpoint)
+    return module, _spec(family, arguments, checkpoint, spec), _notes(located, translated, aside, checkpoint)
+
+
+def _located(family: Family, tensors: dict[str, Tensor]) -> tuple[Located, bool]:
+    """Return where in a checkpoint the family's network is, and whether it had another layout of the same network."""
+    other = family.translate(tensors) if family.translate is not None else None
+    return locate(tensors if other is None else other, family.names()), other is not None
 
 
 def _arguments(family: Family, located: Located, checkpoint: Checkpoint) -> Arguments:
@@ -90,10 +96,12 @@ def _shapes(tensors: dict[str, Tensor]) -> dict[str, Shape]:
     return {key: tuple(tensor.shape) for key, tensor in tensors.items() if not key.endswith(COUNTER)}
 
 
-def _notes(located: Located, aside: list[str], checkpoint: Checkpoint) -> tuple[str, ...]:
+def _notes(located: Located, translated: bool, aside: list[str], checkpoint: Checkpoint) -> tuple[str, ...]:
     """Return what was done to find the weights and what was left aside, in one note; types of numbers in another."""
     parts = []
-    if located.prefix:
+    if translated:
+        parts.append("names and axes are TensorFlow's and were translated")
+    elif located.prefix:
         parts.append(f"its weights stand under {located.prefix!r}")
     if located.unwrapped:
         parts.append("what torch.compile or sharding put into its names was taken out")
@@ -140,7 +148,7 @@ def advice(checkpoint: Checkpoint, given: str = "") -> str:
     best, best_share = given, 0.0
     for name in FAMILIES:
         names = FAMILIES.get(name).names()
-        located = locate(checkpoint.tensors, names)
+        located, _ = _located(FAMILIES.get(name), checkpoint.tensors)
         share = located.found / len(set(names) | set(_shapes(located.tensors)))
         if share > best_share:
             best, best_share = name, share
