@@ -1,10 +1,11 @@
-"""Progress on the terminal's error stream: long work says how far it is and how long it still takes.
+"""Progress on the error stream: long work says how far it is and how long it still takes.
 
-Everything here is silent where stderr is no terminal.
+Bars are silent where stderr is no terminal; what `tell` tells is told everywhere.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -54,3 +55,8 @@ def working(description: str) -> Iterator[None]:
         return
     with console.status(description):
         yield
+
+
+def tell(line: str) -> None:
+    """Write a line that a user must see, such as that something kept was damaged, to stderr at once."""
+    print(line, file=sys.stderr, flush=True)

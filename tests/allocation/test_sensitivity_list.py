@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -320,7 +322,39 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def forge(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Write a whole part again, or a whole list, that says something else."""
+    if path.suffix == ".json":
+        path.write_text(path.read_text().replace('"group"', '"grupp"', 1))
+        return
+    with np.load(path) as content:
+        arrays = {name: content[name] if name == "head" else change(content[name]) for name in content.files}
+    np.savez(path, **arrays)
+
+
+def compress(path: Path) -> None:
+    content = path.read_bytes()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("head.npy", content * 100)
+
+
+def nest(path: Path) -> None:
+    path.write_text("[" * 100_000)
+
+
 DAMAGES = {
+    "flipped": flip,
+    "other shape": lambda path: forge(path, lambda found: found[:1]),
+    "other type": lambda path: forge(path, lambda found: found.astype(np.float64)),
+    "objects": lambda path: forge(path, lambda found: found.astype(object)),
+    "compressed": compress,
+    "nested": nest,
     "truncated": truncate,
     "empty": lambda path: path.write_bytes(b""),
     "garbage": lambda path: path.write_bytes(b"\x00garbage\xff" * 20),
@@ -328,7 +362,9 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_list_is_measured_again(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_list_is_measured_again(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     expected = measure(fitted(plain()), pixels(5), cache=tmp_path)
     (file,) = tmp_path.iterdir()
     DAMAGES[damage](file)
@@ -336,10 +372,13 @@ def test_a_damaged_list_is_measured_again(damage: str, tmp_path: Path, monkeypat
     assert measure(fitted(plain()), pixels(5), cache=tmp_path).entries == expected.entries
     assert counted.groups
     assert load_list(file).entries == expected.entries
+    assert capsys.readouterr().err.count("is damaged: it is measured again") == 1
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_parts_are_measured_again(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_parts_are_measured_again(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     expected = measure(fitted(plain()), pixels(5))
     Counted(monkeypatch, dies_after=3)
     with pytest.raises(KeyboardInterrupt):
@@ -351,6 +390,7 @@ def test_damaged_parts_are_measured_again(damage: str, tmp_path: Path, monkeypat
     found = measure(fitted(plain()), pixels(5), cache=tmp_path)
     assert len(counted.groups) == len(fitted(plain()).simulation.groups) - 2
     assert found.entries == expected.entries
+    assert capsys.readouterr().err.count("1 of 3 kept parts") == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"kind": "veriquant-plan"}', b"nothing"])

@@ -12,33 +12,32 @@ weight never meets a stale list.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from pydantic import Field, ValidationError
 from torch import Tensor
 
+from veriquant.allocation.ledger import Ledger
 from veriquant.allocation.responses import BLOCK, Candidates, Embeddings, Response, responses
 from veriquant.checks import explain
 from veriquant.errors import VeriQuantError
-from veriquant.files import atomic_path, code_digest, json_digest, write_json
+from veriquant.files import code_digest, json_digest, write_json
 from veriquant.metrics.directions import has_direction
-from veriquant.progress import bar
+from veriquant.progress import bar, tell
 from veriquant.results import Record
 from veriquant.simulation.precision import FP32, Precision
 from veriquant.simulation.quantizer_cache import QuantizerCache
+from veriquant.simulation.simulation import Simulation
 from veriquant.simulation.steps import check_finite
 
 #: A list from other code in these rooms is not this list.
-_ROOMS = ("schemes", "simulation", "allocation/responses.py", "allocation/sensitivity.py")
+_ROOMS = ("schemes", "simulation", "allocation/responses.py", "allocation/sensitivity.py", "metrics/directions.py")
 #: Noise below this share of the signal is float32's own; a ratio above 140 dB would tell of nothing else.
 _LEAST_NOISE = 1e-14
 
@@ -145,14 +144,26 @@ def measure(
         "recovery": recovery,
     }
     key = _key(fitted, images, asked, settings, metric)
-    if cache is not None and (known := _known(cache / f"{key}.json")) is not None:
+    if cache is not None and (known := _known(cache / f"{key}.json", simulation, asked, len(images))) is not None:
         return known
-    ledger = _Ledger(None if cache is None else cache / f"{key}.parts")
+    blocks = [images[i : i + BLOCK] for i in range(0, len(images), BLOCK)]
+    reference = simulation.embed(images)
+
+    def fits(block: int, group: str, found: Mapping[Precision, Embeddings]) -> bool:
+        """Tell whether a kept response is of one of these groups and blocks, whole."""
+        return (
+            0 <= block < len(blocks)
+            and set(found) == set(asked.get(group, ()))
+            and all(
+                each.shape == (len(blocks[block]), reference.shape[1]) and each.dtype == np.float32
+                for each in found.values()
+            )
+        )
+
+    ledger = Ledger(None if cache is None else cache / f"{key}.parts", fits)
     fitted.prepare(asked)
     started = time.perf_counter()
-    reference = simulation.embed(images)
     entries = []
-    blocks = [images[i : i + BLOCK] for i in range(0, len(images), BLOCK)]
     with bar("sensitivity of each group alone", total=len(asked) * len(blocks)) as step:
         for number, block in enumerate(blocks):
             for response in _remembered(fitted, block, asked, number, ledger, threads):
@@ -209,7 +220,7 @@ def cache_folder() -> Path:
 
 
 def _remembered(
-    fitted: QuantizerCache, block: Tensor, asked: Candidates, number: int, ledger: _Ledger, threads: int | None
+    fitted: QuantizerCache, block: Tensor, asked: Candidates, number: int, ledger: Ledger, threads: int | None
 ) -> Iterator[Response]:
     for group in asked:
         if ledger.has(number, group):
@@ -239,58 +250,21 @@ def _key(fitted: QuantizerCache, images: Tensor, asked: Candidates, settings: Ma
     )
 
 
-def _known(path: Path) -> SensitivityList | None:
+def _known(path: Path, simulation: Simulation, asked: Candidates, samples: int) -> SensitivityList | None:
+    """Return the list that is kept; None where there is none, and, with a line, where it is not of what is asked."""
     try:
-        return SensitivityList.model_validate_json(path.read_bytes())
+        found = SensitivityList.model_validate_json(path.read_bytes())
+        listed = [(entry.group, entry.precision) for entry in found.entries]
+        whole = listed == [(group, str(each)) for group, precisions in asked.items() for each in precisions]
+        figures = [figure for entry in found.entries for figure in (entry.sqnr, entry.noise, entry.score or 0.0)]
+        if whole and found.digest == simulation.digest and found.samples == samples and np.isfinite(figures).all():
+            return found
     except FileNotFoundError:
         return None
     except (OSError, ValidationError):
-        return None  # damaged: it is measured again and replaced
-
-
-class _Ledger:
-    """The responses measured so far, in memory or in a folder that a killed run leaves behind."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._held: dict[tuple[int, str], Mapping[Precision, Embeddings]] = {}
-        self._started = time.perf_counter()
-        self.seconds_before = 0.0
-        if folder is not None and folder.is_dir():
-            for file in sorted(folder.glob("*.npz")):
-                self._read(file)
-
-    def has(self, block: int, group: str) -> bool:
-        return (block, group) in self._held
-
-    def get(self, block: int, group: str) -> Mapping[Precision, Embeddings]:
-        return self._held[block, group]
-
-    def keep(self, block: int, response: Response) -> None:
-        if self.has(block, response.group):
-            return
-        self._held[block, response.group] = response.embeddings
-        if self._folder is None:
-            return
-        name = hashlib.sha256(f"{block} {response.group}".encode()).hexdigest()[:24]
-        head = {"block": block, "group": response.group, "seconds": time.perf_counter() - self._started}
-        self._started = time.perf_counter()
-        with atomic_path(self._folder / f"{name}.npz") as temporary, open(temporary, "wb") as file:
-            np.savez(file, head=np.array(json.dumps(head)), **{str(p): e for p, e in response.embeddings.items()})  # type: ignore[arg-type]
-
-    def close(self) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _read(self, file: Path) -> None:
-        try:
-            with np.load(file, allow_pickle=False) as content:
-                head = json.loads(str(content["head"]))
-                embeddings = {Precision.parse(name): content[name] for name in content.files if name != "head"}
-            self._held[int(head["block"]), str(head["group"])] = embeddings
-            self.seconds_before += float(head["seconds"])
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile):
-            return  # damaged: measured again
+        pass
+    tell(f"the kept sensitivity list {path} is damaged: it is measured again")
+    return None
 
 
 def load_list(path: str | os.PathLike[str]) -> SensitivityList:
