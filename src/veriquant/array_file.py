@@ -24,7 +24,7 @@ def read_npy(content: bytes) -> npt.NDArray[Any]:
             raise ValueError(f"an array of version {version}")
         shape, fortran, dtype = _HEADERS[version](stream)
     except Exception as error:  # headers are read by Python's own parser, which raises whatever it met
-        raise ValueError("a header that cannot be read") from error
+        raise ValueError(f"no array, or a header that cannot be read ({type(error).__name__})") from error
     if dtype.kind not in _KINDS or dtype.hasobject:
         raise ValueError(f"an array of type {dtype}")
     body = content[stream.tell() :]

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import os
 import shutil
 import signal
@@ -8,12 +11,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from small_world import picture, study_text
 
 from veriquant.deploy.environment import machine
 from veriquant.errors import VeriQuantError
+from veriquant.files import json_digest
 from veriquant.networks import load_network
 from veriquant.recipes import shipped_recipes
 from veriquant.results import StudyResult
@@ -130,6 +135,54 @@ def test_a_damaged_entry_is_computed_again_and_said(world, copied):
     assert len(computed(said)) == 1
     assert "damaged" in result.settings["notes"][0]
     assert [v.evaluations for v in result.networks[0].variants] != []
+    for old, new in zip(before.networks[0].variants, result.networks[0].variants, strict=True):
+        assert {k: e.metrics for k, e in old.evaluations.items()} == {k: e.metrics for k, e in new.evaluations.items()}
+
+
+def forge(entry: Path, content: bytes | None, facts: object) -> None:
+    """Replace what an entry of the store holds, its hashes put right; None keeps the content, or the facts."""
+    record = json.loads(entry.read_bytes())
+    (body,) = (path for path in entry.parent.glob(f"{entry.stem}.*") if path != entry)
+    if content is not None:
+        body.write_bytes(content)
+    if facts is not None:
+        record["facts"] = facts
+    record["digest"] = hashlib.sha256(body.read_bytes()).hexdigest()
+    record["facts_digest"] = json_digest(record["facts"])
+    entry.write_text(json.dumps(record))
+
+
+def saved(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+FORGERIES = {
+    "nothing": (b"", None),
+    "an empty list": (b"[]", None),
+    "an empty object": (b"{}", None),
+    "nested lists": (b"[" * 100_000, None),
+    "other numbers": (saved(np.zeros((3, 4), np.float32)), None),
+    "numbers of another type": (saved(np.zeros((96, 16))), None),
+    "no numbers": (saved(np.full((96, 16), np.nan, np.float32)), None),
+    "no facts": (None, {}),
+    "facts that are none": (None, {"seconds": "long", "seconds_total": None, "layers": 7, "stats": [], "plan": 1}),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_forged_entries_are_computed_again_and_said(world, copied, forgery):
+    entries = sorted((copied / "store").rglob("*.json"))
+    kinds = {entry.parent.name for entry in entries}
+    assert kinds == {"artefacts", "embeddings", "figures", "comparisons", "latency"}
+    for entry in entries:
+        forge(entry, *FORGERIES[forgery])
+    before = read_result(copied)
+    result, said = run(world, copied)
+    noted = {note.split("the stored ")[1].split()[0] for note in result.settings["notes"] if "damaged" in note}
+    assert noted == kinds
+    assert sum("is damaged: it is computed again" in line for line in said) == len(entries)
     for old, new in zip(before.networks[0].variants, result.networks[0].variants, strict=True):
         assert {k: e.metrics for k, e in old.evaluations.items()} == {k: e.metrics for k, e in new.evaluations.items()}
 

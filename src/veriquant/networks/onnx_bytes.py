@@ -28,18 +28,24 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, bytes]:
         raise VeriQuantError(f"cannot read {path}: {error.strerror or error}") from error
     if damage := file_fault(path):
         raise VeriQuantError(f"{path}: {damage}; get it again")
+    model = parse_onnx(content, str(path))
+    if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer):
+        content = _take_in_external_data(model, path)
+    return model, content
+
+
+def parse_onnx(content: bytes, source: str) -> onnx.ModelProto:
+    """Return the model in the content of an ONNX file; `source` stands in front of errors."""
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)
     except Exception as error:  # the protobuf libraries raise types of their own
         raise VeriQuantError(
-            f"{path}: not a whole ONNX file (cut off, damaged or of another kind); get it again"
+            f"{source}: not a whole ONNX file (cut off, damaged or of another kind); get it again"
         ) from error
     if not model.graph.node or not model.graph.output:
-        raise VeriQuantError(f"{path}: not an ONNX network (no nodes or no outputs in it); export or get it again")
-    if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer):
-        content = _take_in_external_data(model, path)
-    return model, content
+        raise VeriQuantError(f"{source}: not an ONNX network (no nodes or no outputs in it); export or get it again")
+    return model
 
 
 def _take_in_external_data(model: onnx.ModelProto, path: Path) -> bytes:

@@ -15,7 +15,7 @@ from veriquant.frontends.spec import InputSpec
 from veriquant.networks.input_detection import detected_input
 from veriquant.networks.input_stamp import read_stamp
 from veriquant.networks.network import Network, network_digest
-from veriquant.networks.onnx_bytes import first_line, read_onnx
+from veriquant.networks.onnx_bytes import first_line, parse_onnx, read_onnx
 from veriquant.networks.onnx_ends import ImageInput, image_input, require_one_output
 from veriquant.networks.onnx_sizes import sizes_are_known
 from veriquant.networks.onnx_structure import check_structure
@@ -47,7 +47,7 @@ def network_of_onnx(
 ) -> Network:
     """Make a `Network` of a serialised model; `model` spares parsing it again. `source` stands in front of errors."""
     if model is None:
-        model = onnx.load_from_string(content)
+        model = parse_onnx(content, source)
     check_structure(model, source)
     image = image_input(model, source)
     require_one_output(model, source)

@@ -16,9 +16,12 @@ from veriquant.evaluation.judge import Judge
 from veriquant.files import atomic_path, code_digest, write_json
 from veriquant.networks import Network
 from veriquant.networks.network import network_digest
+from veriquant.networks.onnx_file import network_of_onnx
 from veriquant.quantization import QuantizationContext
 from veriquant.quantization.layers import mean_weight_bits
 from veriquant.recipes import Recipe
+from veriquant.results import Allocation, Layer, Record
+from veriquant.simulation import Plan
 from veriquant.study.config import file_name
 from veriquant.study.context import Context
 from veriquant.study.store import Entry
@@ -53,6 +56,18 @@ class Artefact:
         return independent_batch(self.network.onnx)
 
 
+class Facts(Record):
+    """What the store remembers beside an artefact, as the results take it over."""
+
+    layers: list[Layer]
+    notes: list[str]
+    plan: Plan | None
+    allocation: Allocation | None
+    average_bits: float | None
+    iteration: int | None
+    seconds: float
+
+
 def make_artefact(
     context: Context,
     network: Network,
@@ -80,7 +95,16 @@ def make_artefact(
         "code": code_digest(*_MAKES_ARTEFACTS),
         "versions": versions(),
     }
-    entry, seconds = store.get("artefacts", key, "onnx"), None
+
+    def check(kept: Entry) -> None:
+        """Refuse what is no network of this kind, or says of itself what a result cannot hold."""
+        Facts.model_validate(kept.facts)
+        kept.number("seconds")
+        found = network_of_onnx(kept.content, network.spec, name=network.name, source="the stored network")
+        if found.dim != network.dim:
+            raise ValueError(f"embeddings of {found.dim} numbers in place of {network.dim}")
+
+    entry, seconds = store.get("artefacts", key, "onnx", check), None
     if entry is None:
         start = time.perf_counter()
         judge = None if judged is None else Judge(judged, flip=config.flip)

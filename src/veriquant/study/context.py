@@ -38,7 +38,7 @@ class Context:
 
     def took(self, entry: Entry, fact: str = "seconds") -> None:
         """Count what an entry of the store took to compute; once, however many benchmarks or variants share it."""
-        self._seconds[entry.digest, json_digest(entry.facts)] = entry.facts[fact]
+        self._seconds[entry.digest, json_digest(entry.facts)] = entry.number(fact)
 
     def images_digest(self, benchmark: Benchmark) -> str:
         """Return what the embeddings of a benchmark are kept under: two protocols over the same images share them."""

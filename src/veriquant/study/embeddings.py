@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,8 @@ def embeddings_of(context: Context, artefact: Artefact, benchmark: Benchmark) ->
         "versions": versions(),
     }
     what = f"{artefact.title} · {benchmark.name}"
-    entry, seconds = context.store.get("embeddings", key, "npy"), None
+    check = _of(len(benchmark.samples), artefact.network.dim)
+    entry, seconds = context.store.get("embeddings", key, "npy", check), None
     if entry is None:
         start = time.perf_counter()
         entry = _compute(context, artefact, benchmark, size, key, what)
@@ -78,7 +79,7 @@ def _compute(
         for start in range(0, len(samples), BLOCK):
             chosen = samples[start : start + BLOCK]
             keys.append({**key, "block": start, "length": len(chosen)})
-            part = store.get("blocks", keys[-1], "npy")
+            part = store.get("blocks", keys[-1], "npy", _of(len(chosen), network.dim))
             if part is None:
                 if embedder is None:
                     embedder = open_embedder(
@@ -94,6 +95,22 @@ def _compute(
     for block in keys:
         store.drop("blocks", block, "npy")
     return entry
+
+
+def _of(samples: int, dim: int) -> Callable[[Entry], None]:
+    """Return what refuses, of entries, those that are no embeddings of so many samples."""
+
+    def check(kept: Entry) -> None:
+        embedded = _embedded(kept, flip=False)
+        array = embedded.embeddings
+        if array.shape != (samples, dim) or array.dtype != np.float32 or not np.isfinite(array).all():
+            raise ValueError("no embeddings of these samples")
+        if not kept.number("seconds_total") > 0 or kept.number("batch_size") < 1:
+            raise ValueError("no time, or no batch")
+        kept.number("seconds_runtime")
+        embedded.stats.note()
+
+    return check
 
 
 # Facts are what the store remembers beside embeddings: an `Embedded` without them, as plain data.

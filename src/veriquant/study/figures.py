@@ -12,7 +12,7 @@ import numpy as np
 from veriquant.benchmarks import Benchmark
 from veriquant.errors import VeriQuantError
 from veriquant.evaluation import assess, compare
-from veriquant.evaluation.evaluate import Comparison, describe_benchmark, describe_network
+from veriquant.evaluation.evaluate import Comparison, count_comparisons, describe_benchmark, describe_network
 from veriquant.files import code_digest
 from veriquant.metrics import Options
 from veriquant.metrics.difference import margin_of
@@ -21,6 +21,7 @@ from veriquant.study.artefacts import Artefact
 from veriquant.study.config import StudyConfig
 from veriquant.study.context import Context
 from veriquant.study.embeddings import VariantEmbeddings
+from veriquant.study.store import Entry
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,15 @@ def _evaluation(
         "benchmark": benchmark.digest,
         **_how(context.config),
     }
-    entry = context.store.get("figures", key, "data")
+
+    def check(kept: Entry) -> None:
+        """Refuse figures of other comparisons, or of none."""
+        told = Evaluation.model_validate(kept.json())
+        kept.number("seconds")
+        if told.comparisons != count_comparisons(benchmark) or not told.metrics:
+            raise ValueError("figures of another benchmark")
+
+    entry = context.store.get("figures", key, "data", check)
     computed = entry is None
     if entry is None:
         found = assess(described, benchmark, embedded, _options(context.config))
@@ -124,7 +133,12 @@ def _comparison(
         "far": config.compatibility_far,
         **_how(config),
     }
-    entry = context.store.get("comparisons", key, "data")
+
+    def check(kept: Entry) -> None:
+        kept.number("seconds")
+        _compared(kept)
+
+    entry = context.store.get("comparisons", key, "data", check)
     computed = entry is None
     if entry is None:
         start = time.perf_counter()
@@ -144,9 +158,13 @@ def _comparison(
         }
         entry = context.store.put_json("comparisons", key, content, {"seconds": time.perf_counter() - start})
     context.took(entry)
+    return _compared(entry), computed
+
+
+def _compared(entry: Entry) -> Comparison:
     content = entry.json()
     differences = [Difference.model_validate(each) for each in content["differences"]]
-    return Comparison(differences, Compatibility.model_validate(content["compatibility"])), computed
+    return Comparison(differences, Compatibility.model_validate(content["compatibility"]))
 
 
 def _options(config: StudyConfig) -> Options:

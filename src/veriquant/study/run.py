@@ -92,7 +92,7 @@ def _run(config: StudyConfig, folder: Path, say: Say, command: str) -> StudyResu
     tables = plan_tables(config, inputs)
     if missing := without_rows(tables, inputs):
         say(f"in no table, for want of the key 'row': {', '.join(missing)}")
-    context = Context(config, folder, Store(folder / "store"), Units(_planned(config, inputs), say))
+    context = Context(config, folder, Store(folder / "store", say), Units(_planned(config, inputs), say))
     # all references before anything else is made, so that a metric that there is not is told early
     begun = [_begun(context, inputs, network) for network in inputs.networks]
     verdict_metric = choose_verdict_metric(config, {each.inputs.network.name: each.reference for each in begun})

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from veriquant.deploy import choose_runtime, machine, measure_latency, open_embedder, versions
+from veriquant.deploy import RUNTIMES, choose_runtime, machine, measure_latency, open_embedder, versions
 from veriquant.files import code_digest
 from veriquant.networks import Network
 from veriquant.results import Latency
 from veriquant.study.artefacts import Artefact
 from veriquant.study.context import Context, told
+from veriquant.study.store import Entry
 
 
 def runtime_for(context: Context, network: Network) -> str:
@@ -22,7 +23,14 @@ def runtime_for(context: Context, network: Network) -> str:
         "network": network.digest, "threads": config.threads, "machine": machine(), "versions": versions(),
         "code": code_digest("deploy"),
     }  # fmt: skip
-    entry = store.get("runtime", key, "data")
+
+    def check(kept: Entry) -> None:
+        chosen = kept.json()
+        RUNTIMES.get(chosen["runtime"])
+        if not isinstance(chosen["sentence"], str):
+            raise TypeError("no sentence")
+
+    entry = store.get("runtime", key, "data", check)
     if entry is None:
         choice = choose_runtime(network.onnx, network.spec, threads=config.threads)
         entry = store.put_json("runtime", key, {"runtime": choice.runtime, "sentence": choice.sentence}, {})
@@ -56,7 +64,13 @@ def latency_in_turn(context: Context, variants: Sequence[Artefact]) -> list[list
         "code": code_digest("deploy", "results.py"),
         "versions": versions(),
     }
-    entry, seconds = store.get("latency", key, "data"), None
+
+    def check(kept: Entry) -> None:
+        kept.number("seconds")
+        if [len(times) for times in _measured(kept)] != [len(wanted.batches)] * len(variants):
+            raise ValueError("times of other variants or batches")
+
+    entry, seconds = store.get("latency", key, "data", check), None
     if entry is None:
         start = time.perf_counter()
         with told(name, "latency"):
@@ -77,6 +91,9 @@ def latency_in_turn(context: Context, variants: Sequence[Artefact]) -> list[list
         content = [[each.model_dump(mode="json") for each in found[v.recipe.name]] for v in variants]
         entry = store.put_json("latency", key, content, {"seconds": seconds})
     context.took(entry)
-    measured = [[Latency.model_validate(each) for each in times] for times in entry.json()]
     context.units.finished("latency", f"{name}, {len(variants)} variants in turn", seconds)
-    return measured
+    return _measured(entry)
+
+
+def _measured(entry: Entry) -> list[list[Latency]]:
+    return [[Latency.model_validate(each) for each in times] for times in entry.json()]
