@@ -69,7 +69,7 @@ Begin here:
   veriquant study study.yaml                              networks × recipes × benchmarks, with a report
 
 \b
-NETWORK is an .onnx file, FAMILY:CHECKPOINT (mobilefacenet:weights.pt) or a name that `veriquant networks` lists.
+NETWORK is an .onnx, TorchScript or .pt2 file, FAMILY:CHECKPOINT (mobilefacenet:weights.pt) or a name of `networks`.
 """,
 )
 

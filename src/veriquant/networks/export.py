@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from veriquant.frontends.spec import InputSpec
 from veriquant.networks.input_stamp import stamp_input
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 OPSET = 17
 INPUT = "input"
@@ -32,35 +33,50 @@ def export_onnx(module: nn.Module, spec: InputSpec) -> bytes:
 
     height, width = spec.size
     image = torch.zeros(2, 3, height, width, device=next(module.parameters()).device)
-    target = io.BytesIO()
     was_training = module.training
+    module.eval()
+    try:
+        model = exported(module, image, outputs=(OUTPUT,))
+    finally:
+        module.train(was_training)
+    stamp_input(model, spec)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def exported(
+    module: nn.Module, example: Tensor, any_number: bool = True, outputs: Sequence[str] = ()
+) -> onnx.ModelProto:
+    """Return `module`, in the mode that it is in, as an ONNX model that takes images of the shape of `example`.
+
+    With `any_number` the length of the batch is open. Weights that the exporter renamed have their names back.
+    """
+    import torch
+
+    target = io.BytesIO()
     exporter_log = logging.getLogger("torch.onnx")
     level = exporter_log.level
-    module.eval()
     try:
         exporter_log.setLevel(logging.ERROR)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 module,
-                (image,),
+                (example,),
                 target,  # type: ignore[arg-type]  # the stub tells of the newer exporter only
                 input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_axes={INPUT: {0: "n"}, OUTPUT: {0: "n"}},
+                output_names=list(outputs) or None,
+                dynamic_axes={name: {0: "n"} for name in (INPUT, *outputs)} if any_number else None,
                 opset_version=OPSET,
                 dynamo=False,  # needs no further package, and writes the same bytes each time
                 training=torch.onnx.TrainingMode.PRESERVE,  # EVAL would fold batch-norms and lose parameters' names
             )
     finally:
         exporter_log.setLevel(level)
-        module.train(was_training)
     model = onnx.load_from_string(target.getvalue())
     _inline_shared_weights(model.graph)
     _name_weights(model.graph)
-    stamp_input(model, spec)
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content
+    return model
 
 
 def _inline_shared_weights(graph: onnx.GraphProto) -> None:

@@ -38,7 +38,12 @@ def read_module(
 ) -> tuple[nn.Module, InputSpec, tuple[str, ...]]:
     """Return the module of a checkpoint, in evaluation mode, its input, and what was done on the way to it."""
     from veriquant.networks.checkpoints import load_checkpoint
+    from veriquant.networks.torch_program import program_kind
 
+    if kind := program_kind(path):
+        raise VeriQuantError(
+            f"{path}: a {kind} file, which brings its own architecture; write the path without {family.name}:"
+        )
     checkpoint = load_checkpoint(path)
     located, translated = _located(family, checkpoint.tensors)
     arguments = _arguments(family, located, checkpoint)

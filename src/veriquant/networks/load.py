@@ -12,6 +12,7 @@ from veriquant.networks.families import FAMILIES
 from veriquant.networks.family_checkpoint import load_family
 from veriquant.networks.network import Network
 from veriquant.networks.pretrained import PRETRAINED
+from veriquant.networks.torch_program import load_program, program_kind
 
 _CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
 
@@ -20,8 +21,9 @@ def load_network(source: str | os.PathLike[str], spec: InputSpec | None = None) 
     """Load a network from an ``.onnx`` file, ``family:checkpoint`` or a registered name, and run it once.
 
     `spec` says what the network takes and wins over what the file or the family say; its layout is NCHW for a
-    checkpoint. A checkpoint is a ``.safetensors`` file or a state dict that `torch.load` reads with
-    ``weights_only=True``; the embedding's length, the input size and the width follow from its tensors.
+    checkpoint. A checkpoint is a ``.safetensors`` file or what `torch.save` wrote, the state dict anywhere in it; the
+    embedding's length, the input size and the width follow from its tensors. Files of TorchScript and `torch.export`
+    (``.pt2``) are networks as they are, read without running what they should not (`torch_program`).
     """
     text = os.fspath(source)
     if text in PRETRAINED:
@@ -32,6 +34,8 @@ def load_network(source: str | os.PathLike[str], spec: InputSpec | None = None) 
         family, colon, _ = text.partition(":")
         if colon and family in FAMILIES:
             raise VeriQuantError(f"{text}: an ONNX file brings its own architecture; write the path without {family}:")
+        if kind := program_kind(path):
+            return load_program(path, kind, spec, text)
         if path.suffix.lower() in _CHECKPOINT_SUFFIXES:
             raise VeriQuantError(
                 f"{text}: a checkpoint needs its family: write FAMILY:{text}; families: {', '.join(FAMILIES)}"
