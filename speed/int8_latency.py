@@ -13,7 +13,7 @@ import argparse
 
 from veriquant.deploy import machine, measure_latency, open_embedder
 from veriquant.networks import load_network
-from veriquant.quantization import QuantizationContext
+from veriquant.calibration.context import QuantizationContext
 from veriquant.recipes import load_recipe
 from veriquant.study.inputs import calibration_set
 

@@ -64,14 +64,16 @@ def _finite(text: str) -> float:
     return value
 
 
-def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+def explain(error: ValidationError, model: type[BaseModel] | None = None, under: str = "") -> str:
     """Return one line for the first problem: its key's path, what is wrong, and how many more there are.
 
-    With `model`, an unknown key at the top is answered with the near name among the model's fields.
+    With `model`, an unknown key at the top is answered with the near name among the model's fields. `under`: the key
+    that all of it stands under.
     """
     problems = error.errors()
     first = problems[0]
-    key = quoted(".".join(cut(str(part)) for part in first["loc"]) or "(whole document)")
+    key = ".".join([*([under] if under else []), *(cut(str(part)) for part in first["loc"])])
+    key = quoted(key) if key else ""
     if first["type"] == "extra_forbidden":
         line = f"unknown key {key}"
         names = [field.alias or name for name, field in model.model_fields.items()] if model is not None else []
@@ -83,6 +85,9 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
     elif first["type"] == "missing":
         line = f"key {key} is missing"
     else:
-        line = f"key {key}: {first['msg']}, found {quoted(first['input'])}"
+        message = first["msg"].removeprefix("Value error, ")
+        line = f"key {key}: {message}" if key else message
+        if first["loc"] and isinstance(first["input"], str | int | float | bool | None):
+            line += f", found {quoted(first['input'])}"
     more = len(problems) - 1
     return line + (f" (and {more} more)" if more else "")

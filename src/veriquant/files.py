@@ -8,8 +8,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -127,16 +125,3 @@ def json_digest(content: Any) -> str:
     """Return the SHA-256 of plain data: equal data, equal digest, whatever the order of its keys."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@cache
-def code_digest(*rooms: str) -> str:
-    """Return a hash of the source of some rooms of the package: results of other code never count as these."""
-    package = Path(__file__).resolve().parent
-    total = hashlib.sha256(version("veriquant").encode())
-    for room in rooms:
-        place = package / room
-        files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
-        for file in files:
-            total.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
-    return total.hexdigest()

@@ -157,6 +157,28 @@ class Layer(Record):
     """Noise-to-signal ratio at the output when this operation alone is quantized; None where not measured."""
 
 
+class StageRecord(Record):
+    """What one stage of a pipeline did and measured: figures as numbers, and the sentence that tells them."""
+
+    stage: Literal["prepare", "calibrate", "allocate", "recover", "export"]
+    name: str
+    """What was done: 'ranges', 'qat', 'iteration 3', 'agreement', …"""
+    template: str
+    """The sentence, with the figures' names in braces."""
+    figures: dict[str, float | int | str | None] = Field(default_factory=dict)
+    seconds: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The figures in plain words."""
+        return self.template.format(**self.figures)
+
+
+def remark(stage: Literal["prepare", "calibrate", "allocate", "recover", "export"], text: str) -> StageRecord:
+    """Return a record that says something and measured nothing."""
+    return StageRecord(stage=stage, name="remark", template="{text}", figures={"text": text})
+
+
 class GroupChoice(Record):
     """One quantizer group in an allocation: what it is, what each width does to the embeddings, and what was chosen."""
 

@@ -14,7 +14,7 @@ import torch
 from hand_made import NETWORKS, crossed, fitted, network, pixels, plain, residual, residual_concat
 
 import veriquant.allocation.sensitivity as sensitivity
-from veriquant.allocation import build_problem, fit_noise, kendall_tau, measure
+from veriquant.allocation import build_problem, kendall_tau
 from veriquant.allocation.responses import Response, responses
 from veriquant.allocation.sensitivity import all_candidates, load_list, noise_ratios, sqnr_db
 from veriquant.errors import VeriQuantError

@@ -19,7 +19,7 @@ from veriquant.frontends.spec import InputSpec
 from veriquant.networks.onnx_file import network_of_onnx
 from veriquant.onnxgraph.graph import Graph
 from veriquant.quantization import METHODS
-from veriquant.quantization.reference import check_equal
+from veriquant.calibration.equality import check_equal
 from veriquant.recipes import Recipe
 
 SIDE = 16

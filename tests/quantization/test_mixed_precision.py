@@ -22,8 +22,9 @@ from veriquant.evaluation.judge import Judge
 from veriquant.metrics import Options
 from veriquant.networks import load_network
 from veriquant.networks.onnx_file import network_of_onnx
-from veriquant.quantization import QuantizationContext, QuantizationResult
-from veriquant.quantization.group_latency import group_milliseconds
+from veriquant.calibration.context import QuantizationContext
+from veriquant.calibration.result import QuantizationResult
+from veriquant.exports.group_latency import group_milliseconds
 from veriquant.quantization.simulated import SimulatedSettings, calibrate_model
 from veriquant.recipes import load_recipe
 from veriquant.simulation import TARGETS, Costs, Precision, load_plan

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from veriquant.quantization.saturation import channel_scales
+from veriquant.exports.saturation import channel_scales
 
 weights = st.integers(1, 4).flatmap(
     lambda outputs: st.integers(1, 7).flatmap(

@@ -17,8 +17,8 @@ from veriquant.metrics.directions import mean_cosine
 from veriquant.networks.input_stamp import read_stamp
 from veriquant.onnxgraph.graph import Graph
 from veriquant.onnxgraph.rewrites import fold_batchnorm
-from veriquant.quantization import METHODS, QuantizationContext
-from veriquant.quantization.qdq import Kernels, insert_qdq
+from veriquant.calibration.context import QuantizationContext
+from veriquant.exports.qdq import Kernels, insert_qdq
 from veriquant.recipes import load_recipe, shipped_recipes
 
 #: The least mean cosine to full precision that each recipe must keep on the hard network of these tests.

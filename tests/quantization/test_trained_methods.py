@@ -13,7 +13,7 @@ import pytest
 import torch
 from small_world import tiny_network
 
-from veriquant.allocation.sensitivity import cache_folder
+from veriquant.caches.folder import cache_folder
 from veriquant.data.calibration import Calibration, load_calibration
 from veriquant.data.digest import samples_digest
 from veriquant.data.training_set import calibration_from, load_training_set
@@ -22,8 +22,9 @@ from veriquant.deploy.sessions import embeddings_of
 from veriquant.errors import VeriQuantError
 from veriquant.locks import locked
 from veriquant.networks import Network, load_network
-from veriquant.quantization import QuantizationContext, QuantizationResult
-from veriquant.quantization.inputs import input_batches
+from veriquant.calibration.context import QuantizationContext
+from veriquant.calibration.result import QuantizationResult
+from veriquant.calibration.input_batches import input_batches
 from veriquant.quantization.lessons import Lessons, _centres, _task, lessons_for
 from veriquant.quantization.trained_settings import QatSettings
 from veriquant.recipes import load_recipe

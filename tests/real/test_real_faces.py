@@ -17,7 +17,8 @@ from veriquant.metrics import Options, verify
 from veriquant.metrics.directions import mean_cosine
 from veriquant.networks import Network, load_network
 from veriquant.onnxgraph.graph import Array
-from veriquant.quantization import QuantizationContext, QuantizationResult
+from veriquant.calibration.context import QuantizationContext
+from veriquant.calibration.result import QuantizationResult
 from veriquant.recipes import load_recipe
 
 pytestmark = pytest.mark.real

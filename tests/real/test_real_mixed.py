@@ -19,7 +19,7 @@ from veriquant.networks import Network, load_network
 from veriquant.networks.export import export_onnx
 from veriquant.networks.families import FAMILIES
 from veriquant.networks.network import network_digest
-from veriquant.quantization.prepare import prepare
+from veriquant.calibration.prepare import prepare
 from veriquant.recipes import load_recipe
 from veriquant.simulation import Costs, Precision, QuantizerCache, observe, simulate, simulate_graph
 

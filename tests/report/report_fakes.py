@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from veriquant.quantization.layers import mean_weight_bits
+from veriquant.calibration.layer_records import mean_weight_bits
 from veriquant.results import (
     Allocation,
     AllocationPoint,

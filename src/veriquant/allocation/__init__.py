@@ -2,7 +2,6 @@
 
 from veriquant.allocation.agreement import Additivity, Agreement, additivity, kendall_tau
 from veriquant.allocation.budget import Budget, CostBudget, TaskBudget, parse_budget, parse_metric
-from veriquant.allocation.fit import fit_noise
 from veriquant.allocation.front import FrontPoint, front, hull
 from veriquant.allocation.greedy import GreedyPath, Step, greedy
 from veriquant.allocation.integer_programme import Optimum, cheapest, least_noise
@@ -34,7 +33,6 @@ __all__ = [
     "additivity",
     "build_problem",
     "cheapest",
-    "fit_noise",
     "front",
     "greedy",
     "hull",

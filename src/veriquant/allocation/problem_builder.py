@@ -40,7 +40,7 @@ def build_problem(
             cost = {"bops": costs.bops(group, precision), "bytes": _bytes(costs, group, precision)}
             if milliseconds is not None:
                 cost["latency"] = milliseconds[name][precision]
-            noise = 0.0 if entry is None else entry.noise
+            noise = 0.0 if entry is None else entry.additive
             made.append(Option(precision, noise, float("inf") if entry is None else order(entry), cost))
         options[name] = tuple(made)
     return Problem(options, fixed, {"bops": costs.reference_bops()})

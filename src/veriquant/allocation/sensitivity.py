@@ -5,41 +5,30 @@ By default the measure is the signal to quantization noise ratio at the network'
 over images of E[(F − Q(F))²] / E[F²], which adds up over groups where their errors are independent: what an integer
 programme sums. A task metric may take the place of SQNR (its images then have labels), or FIT (`fit`).
 
-The list is kept under the hash of all that it depends on, group by group, so that a killed run goes on and a changed
-weight never meets a stale list.
+Beside it may stand another measure (`sensitivities`): `Entry.score` is what entries are then sorted by, `Entry.harm`
+what is added up. Lists are kept by `caches.sensitivity_store`, part by part, so that a killed run goes on.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
-import torch
 from pydantic import Field, ValidationError
 from torch import Tensor
 
-from veriquant.allocation.ledger import Ledger
 from veriquant.allocation.responses import BLOCK, Candidates, Embeddings, Response, responses
 from veriquant.checks import explain
 from veriquant.errors import VeriQuantError
-from veriquant.files import code_digest, json_digest, write_json
-from veriquant.metrics.directions import has_direction
-from veriquant.progress import bar, tell
+from veriquant.metrics.sqnr import noise_ratios, sqnr_db
 from veriquant.results import Record
 from veriquant.simulation.precision import FP32, Precision
 from veriquant.simulation.quantizer_cache import QuantizerCache
-from veriquant.simulation.simulation import Simulation
 from veriquant.simulation.steps import check_finite
-
-#: A list from other code in these rooms is not this list.
-_ROOMS = ("schemes", "simulation", "allocation/responses.py", "allocation/sensitivity.py", "metrics/directions.py")
-#: Noise below this share of the signal is float32's own; a ratio above 140 dB would tell of nothing else.
-_LEAST_NOISE = 1e-14
 
 Score = Callable[[Embeddings], float]
 """A task metric from the embeddings of the images in order; the greater the better."""
@@ -55,7 +44,14 @@ class Entry(Record):
     noise: float
     """Mean noise-to-signal ratio."""
     score: float | None = None
-    """The task metric under this entry, where one was asked for; greater is better."""
+    """What entries are sorted by in place of SQNR, where something was asked for; greater is better."""
+    harm: float | None = None
+    """What adds up over groups in place of noise, where something was asked for; smaller is better."""
+
+    @property
+    def additive(self) -> float:
+        """What an integer programme sums: the harm, or the noise where there is none."""
+        return self.noise if self.harm is None else self.harm
 
 
 class SensitivityList(Record):
@@ -90,31 +86,6 @@ def order(entry: Entry) -> float:
     return entry.sqnr if entry.score is None else entry.score
 
 
-def noise_ratios(reference: Embeddings, embeddings: Embeddings) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return each image's ‖F − Q(F)‖² / ‖F‖², (m,) float64, from 1e-14 on.
-
-    Images whose F has no direction have no signal and are left out; where Q(F) holds NaN or infinity nothing is left of
-    it, and the ratio is 4, that of −F: the furthest that an embedding as long as F can lie. Raises `VeriQuantError`
-    where no image has a signal.
-    """
-    known = has_direction(reference)
-    if not known.any():
-        raise VeriQuantError(
-            f"the network's embeddings of all {len(reference)} images are zero, NaN or infinite, so there is no signal "
-            "to measure noise against; name other calibration images"
-        )
-    full, found = reference[known].astype(np.float64), embeddings[known].astype(np.float64)
-    there = np.isfinite(found).all(axis=1, keepdims=True)
-    noise = np.square(full - np.where(there, found, -full)).sum(axis=1)
-    signal = np.maximum(np.square(full).sum(axis=1), np.finfo(np.float64).tiny)
-    return np.asarray(np.maximum(noise / signal, _LEAST_NOISE))
-
-
-def sqnr_db(ratios: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    """Return 10·log10 of the mean over images of signal over noise, from `noise_ratios`."""
-    return float(10 * np.log10(np.mean(1 / ratios)))
-
-
 def measure(
     fitted: QuantizerCache,
     images: Tensor,
@@ -123,55 +94,35 @@ def measure(
     score: Score | None = None,
     metric: str = "sqnr",
     threads: int | None = None,
-    cache: Path | None = None,
-    recovery: str = "none",
+    parts: Parts | None = None,
+    settings: Mapping[str, Any] | None = None,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> SensitivityList:
     """Return the sensitivity list of a network.
 
     `images`: standardised, float32, (n, …). `candidates`: widths by group, by default all that the target has for it.
-    `score` and its name `metric`: a task metric to rank by. `cache`: a folder to keep lists in; None keeps nothing.
-    `recovery` names how weights were rounded, for the cache. Raises `VeriQuantError` for no image or one with NaN.
+    `score` and its name `metric`: a task metric to rank by. `parts` holds what is known already and keeps what is
+    measured; `settings`: how the quantizers were fitted, for the record; `advance` is called with the number of
+    responses. Raises `VeriQuantError` for no image or one with NaN.
     """
     if not len(images):
         raise VeriQuantError("no calibration image: sensitivity cannot be measured; name a folder with some images")
     check_finite(images, "calibration images")
     simulation = fitted.simulation
     asked = candidates if candidates is not None else all_candidates(fitted)
-    settings = {
-        "weight_scheme": fitted.weight_scheme,
-        "activation_scheme": fitted.activation_scheme,
-        "ranges": fitted.ranges,
-        "recovery": recovery,
-    }
-    key = _key(fitted, images, asked, settings, metric)
-    if cache is not None and (known := _known(cache / f"{key}.json", simulation, asked, len(images))) is not None:
-        return known
-    blocks = [images[i : i + BLOCK] for i in range(0, len(images), BLOCK)]
-    reference = simulation.embed(images)
-
-    def fits(block: int, group: str, found: Mapping[Precision, Embeddings]) -> bool:
-        """Tell whether a kept response is of one of these groups and blocks, whole."""
-        return (
-            0 <= block < len(blocks)
-            and set(found) == set(asked.get(group, ()))
-            and all(
-                each.shape == (len(blocks[block]), reference.shape[1]) and each.dtype == np.float32
-                for each in found.values()
-            )
-        )
-
-    ledger = Ledger(None if cache is None else cache / f"{key}.parts", fits)
+    parts = parts or Responses()
     fitted.prepare(asked)
     started = time.perf_counter()
+    reference = simulation.embed(images)
     entries = []
-    with bar("sensitivity of each group alone", total=len(asked) * len(blocks)) as step:
-        for number, block in enumerate(blocks):
-            for response in _remembered(fitted, block, asked, number, ledger, threads):
-                ledger.keep(number, response)
-                step(1)
+    blocks = [images[i : i + BLOCK] for i in range(0, len(images), BLOCK)]
+    for number, block in enumerate(blocks):
+        for response in _remembered(fitted, block, asked, number, parts, threads):
+            parts.keep(number, response)
+            advance(1)
     for group, precisions in asked.items():
         for precision in precisions:
-            embeddings = np.concatenate([ledger.get(number, group)[precision] for number in range(len(blocks))])
+            embeddings = np.concatenate([parts.get(number, group)[precision] for number in range(len(blocks))])
             ratios = noise_ratios(reference, embeddings)
             entries.append(
                 Entry(
@@ -182,20 +133,16 @@ def measure(
                     score=None if score is None else score(embeddings),
                 )
             )
-    found = SensitivityList(
+    return SensitivityList(
         network=simulation.name,
         digest=simulation.digest,
         target=simulation.table.name,
         metric=metric,
         samples=len(images),
-        settings=settings,
+        settings=dict(settings or {}),
         entries=entries,
-        seconds=time.perf_counter() - started + ledger.seconds_before,
+        seconds=time.perf_counter() - started + parts.seconds_before,
     )
-    if cache is not None:
-        write_json(cache / f"{key}.json", found.model_dump(mode="json"))
-    ledger.close()
-    return found
 
 
 def all_candidates(fitted: QuantizerCache) -> dict[str, tuple[Precision, ...]]:
@@ -210,61 +157,49 @@ def all_candidates(fitted: QuantizerCache) -> dict[str, tuple[Precision, ...]]:
     return {name: widths for name, widths in found.items() if widths}
 
 
-def cache_folder() -> Path:
-    """Return where sensitivity lists are kept: $VERIQUANT_CACHE, or the user's cache folder."""
-    chosen = os.environ.get("VERIQUANT_CACHE")
-    if chosen:
-        return Path(chosen) / "sensitivity"
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "veriquant" / "sensitivity"
+class Parts(Protocol):
+    """The responses that are known already, by block of images and group."""
+
+    seconds_before: float
+    """What earlier runs took to measure them."""
+
+    def has(self, block: int, group: str) -> bool:
+        """Tell whether a group's response to a block of images is known."""
+
+    def get(self, block: int, group: str) -> Mapping[Precision, Embeddings]:
+        """Return a group's response to a block of images."""
+
+    def keep(self, block: int, response: Response) -> None:
+        """Keep a response."""
+
+
+class Responses:
+    """`Parts` in memory alone."""
+
+    def __init__(self) -> None:
+        self.seconds_before = 0.0
+        self._held: dict[tuple[int, str], Mapping[Precision, Embeddings]] = {}
+
+    def has(self, block: int, group: str) -> bool:
+        """See `Parts.has`."""
+        return (block, group) in self._held
+
+    def get(self, block: int, group: str) -> Mapping[Precision, Embeddings]:
+        """See `Parts.get`."""
+        return self._held[block, group]
+
+    def keep(self, block: int, response: Response) -> None:
+        """See `Parts.keep`."""
+        self._held.setdefault((block, response.group), response.embeddings)
 
 
 def _remembered(
-    fitted: QuantizerCache, block: Tensor, asked: Candidates, number: int, ledger: Ledger, threads: int | None
+    fitted: QuantizerCache, block: Tensor, asked: Candidates, number: int, parts: Parts, threads: int | None
 ) -> Iterator[Response]:
     for group in asked:
-        if ledger.has(number, group):
-            yield Response(group, ledger.get(number, group))
-    yield from responses(fitted, block, asked, threads=threads, done=lambda group: ledger.has(number, group))
-
-
-def _key(fitted: QuantizerCache, images: Tensor, asked: Candidates, settings: Mapping[str, Any], metric: str) -> str:
-    simulation = fitted.simulation
-    weights = hashlib.sha256(simulation.graph.to_bytes())
-    samples = hashlib.sha256(np.ascontiguousarray(images.contiguous().numpy()).tobytes())
-    ranges = {
-        name: [h.low, h.high, hashlib.sha256(h.counts.tobytes()).hexdigest()] for name, h in fitted.histograms.items()
-    }
-    return json_digest(
-        {
-            "network": weights.hexdigest(),
-            "samples": [samples.hexdigest(), list(images.shape)],
-            "histograms": ranges,
-            "target": [simulation.table.name, list(simulation.table.fused)],
-            "candidates": {group: [str(each) for each in precisions] for group, precisions in asked.items()},
-            "settings": dict(settings),
-            "metric": metric,
-            "code": code_digest(*_ROOMS),
-            "torch": torch.__version__,
-        }
-    )
-
-
-def _known(path: Path, simulation: Simulation, asked: Candidates, samples: int) -> SensitivityList | None:
-    """Return the list that is kept; None where there is none, and, with a line, where it is not of what is asked."""
-    try:
-        found = SensitivityList.model_validate_json(path.read_bytes())
-        listed = [(entry.group, entry.precision) for entry in found.entries]
-        whole = listed == [(group, str(each)) for group, precisions in asked.items() for each in precisions]
-        figures = [figure for entry in found.entries for figure in (entry.sqnr, entry.noise, entry.score or 0.0)]
-        if whole and found.digest == simulation.digest and found.samples == samples and np.isfinite(figures).all():
-            return found
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError):
-        pass
-    tell(f"the kept sensitivity list {path} is damaged: it is measured again")
-    return None
+        if parts.has(number, group):
+            yield Response(group, parts.get(number, group))
+    yield from responses(fitted, block, asked, threads=threads, done=lambda group: parts.has(number, group))
 
 
 def load_list(path: str | os.PathLike[str]) -> SensitivityList:

@@ -96,15 +96,14 @@ def quantize(
     evaluate` or a study tells.
     """  # noqa: D301
     from veriquant.benchmarks import load_benchmark
+    from veriquant.calibration.context import QuantizationContext
     from veriquant.deploy.runtimes import RUNTIMES, choose_runtime
     from veriquant.errors import VeriQuantError
     from veriquant.evaluation.judge import Judge
-    from veriquant.files import write_bytes
     from veriquant.frontends.unaligned import looks_unaligned
     from veriquant.networks import load_network
     from veriquant.networks.onnx_file import network_of_onnx
     from veriquant.places import Places
-    from veriquant.quantization import METHODS, QuantizationContext
     from veriquant.recipes import load_recipe
     from veriquant.study.inputs import calibration_set
     from veriquant.study.units import to_stderr
@@ -121,9 +120,9 @@ def quantize(
     places = places.reads("--plan", plan) if follows else places.writes("--plan", plan)
     places.reads("--set", overrides).writes("--out", out).check()
     chosen = load_recipe(recipe or ("fixed" if follows else "int8"), overrides=overrides)
-    places.reads("a setting of the recipe", chosen.settings).check()
+    places.reads("a setting of the recipe", chosen.settings()).check()
     if plan is not None and not follows:
-        if not METHODS.get(chosen.method).plans:
+        if not chosen.plans():
             raise VeriQuantError(f"recipe {chosen.name!r} makes no plan, so --plan {plan} has nothing to hold")
         check_writable(plan)
     if runtime != "auto":
@@ -141,7 +140,7 @@ def quantize(
     loaded = load_network(network, spec)
     check_writable(out)
     for_torch = out.suffix == ".safetensors"
-    if for_torch and not METHODS.get(chosen.method).plans:
+    if for_torch and not chosen.plans():
         raise VeriQuantError(
             f"recipe {chosen.name!r} makes ONNX files alone: name one that ends in .onnx, or take a recipe that "
             "simulates (such as fixed, mixed or qat-w4a8)"
@@ -162,11 +161,7 @@ def quantize(
     people = None if training_set is None else _people(chosen, training_set)
     made = chosen.apply(loaded, samples, QuantizationContext(runtime, threads, judge, people, to_stderr))
     network_of_onnx(made.onnx, loaded.spec, name=out.stem, source=str(out))  # what is written runs
-    if for_torch:
-        assert made.save_pack is not None
-        made.save_pack(out)
-    else:
-        write_bytes(out, made.onnx)
+    made.save(out)
     before, after = len(loaded.onnx), out.stat().st_size
     say(f"{out}: {before / 1e6:.2f} MB → {after / 1e6:.2f} MB ({after / before:.1%} of the size)")
     _layers(made.layers)
@@ -205,13 +200,14 @@ def _refuse_nameless(recipe: Recipe) -> None:
     """Raise `VeriQuantError` where a recipe learns from the names of people and none are given."""
     from veriquant.errors import VeriQuantError
 
-    loss = _loss(recipe)
-    if loss is not None:
-        heads = (f" --set {key}=null" for key in ("scale", "margin") if recipe.settings.get(key) is not None)
-        raise VeriQuantError(
-            f"recipe {recipe.name!r} with loss {loss!r} learns who is who: name a training set (--training-set "
-            f"folder:DIR, with a folder for each person), or --set loss=teacher{''.join(heads)}, which needs no names"
-        )
+    for config in recipe.trainings():
+        if config.labelled:
+            heads = (f" --set {key}=null" for key in ("scale", "margin") if getattr(config, key) is not None)
+            raise VeriQuantError(
+                f"recipe {recipe.name!r} with loss {config.loss!r} learns who is who: name a training set "
+                "(--training-set folder:DIR, with a folder for each person), or --set loss=teacher"
+                f"{''.join(heads)}, which needs no names"
+            )
 
 
 def _people(recipe: Recipe, training_set: str) -> TrainingSet | None:
@@ -219,7 +215,7 @@ def _people(recipe: Recipe, training_set: str) -> TrainingSet | None:
     from veriquant.data.training_set import load_training_set
     from veriquant.errors import VeriQuantError
 
-    if _loss(recipe) is None:
+    if not recipe.labelled():
         say(f"note: recipe {recipe.name} learns from no names; --training-set has no effect")
         return None
     people = load_training_set(training_set)
@@ -230,12 +226,6 @@ def _people(recipe: Recipe, training_set: str) -> TrainingSet | None:
         )
     say(f"training set: {people.note}")
     return people
-
-
-def _loss(recipe: Recipe) -> str | None:
-    """Return the loss of a recipe that learns from labels, None for all others."""
-    loss = getattr(recipe.resolved(), "loss", None)
-    return None if loss in (None, "teacher") else str(loss)
 
 
 def _layers(layers: list[Layer]) -> None:

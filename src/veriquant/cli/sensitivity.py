@@ -12,10 +12,10 @@ from veriquant.cli.screen import Input, check_writable, literal, parse_input, pa
 
 if TYPE_CHECKING:
     from veriquant.allocation import Problem, SensitivityList
-    from veriquant.quantization.simulated import CalibratedModel
+    from veriquant.calibration.model import CalibratedModel
 
 _SHOWN = 12
-#: Settings of `mixed` that a list has no use for: they choose from it, or have an option of their own here.
+#: Settings of recipes that a list has no use for: they choose from it, or have an option of their own here.
 _OF_PHASE_2 = ("budget", "search", "allocation", "metric", "check_images", "images", "sensitivity_images", "target")
 
 
@@ -32,6 +32,9 @@ def sensitivity(
         str, typer.Option("--target", help="Whose kernels: generic, wide or onnxruntime-x86.")
     ] = "generic",
     images: Annotated[int, typer.Option("--images", min=1, help="How many images the list is measured on.")] = 64,
+    by: Annotated[
+        str, typer.Option("--by", metavar="NAME", help="What the list is sorted by: sqnr, fit or hessian.")
+    ] = "sqnr",
     front: Annotated[
         Path | None,
         typer.Option("--front", metavar="FRONT.json", help="Also the Pareto front of relative BOPs and noise."),
@@ -55,16 +58,18 @@ def sensitivity(
     recognition, above 40 dB it does not show. No labels are needed. The list is kept in the user's cache folder (or
     $VERIQUANT_CACHE): the same question is answered at once, and a stopped run goes on where it was.
     """  # noqa: D301
-    from veriquant.allocation import build_problem, measure
-    from veriquant.allocation.sensitivity import cache_folder
+    from veriquant.allocation import build_problem
+    from veriquant.allocation.solver import AllocationRequest
+    from veriquant.allocation.solvers.budgeted import BudgetConfig, measured
+    from veriquant.caches.sensitivity_store import measure_cached
+    from veriquant.calibration.context import QuantizationContext
+    from veriquant.calibration.usable import usable
     from veriquant.errors import VeriQuantError
     from veriquant.files import write_json
     from veriquant.networks import load_network
     from veriquant.places import Places
-    from veriquant.quantization.mixed_settings import MixedSettings
-    from veriquant.quantization.simulated import calibrate_model
-    from veriquant.quantization.usable import usable
-    from veriquant.recipes import Recipe
+    from veriquant.recipes import load_recipe
+    from veriquant.recipes.pipeline import calibrate
     from veriquant.study.inputs import calibration_set
 
     asked = parse_settings(set_ or [])
@@ -79,25 +84,30 @@ def sensitivity(
             "are candidates, weight_scheme, activation_scheme, ranges, rounding, bias_correction and equalise"
         )
     loaded = load_network(network, parse_input(input))
-    given = {"target": target, "images": images, "check_images": 1, "sensitivity_images": images}
-    settings = Recipe(name="mixed", method="mixed", settings={**given, **asked}).resolved()
-    assert isinstance(settings, MixedSettings)
+    given = {"target": target, "images": images, "check_images": 1, "metric": by, "sensitivity_images": images}
+    recipe = load_recipe("mixed", name="sensitivity", overrides={**given, **asked})
+    composition = recipe.composition
+    assert composition is not None
+    assert isinstance(composition.allocation, BudgetConfig)
+    if composition.judged:
+        raise VeriQuantError(f"--by {by}: needs a modelmark; take it in a recipe (--set allocation.sensitivity={by})")
     samples = calibration_set(calibration, images + 1, seed)
     say(f"calibration: {samples.note}")
     samples, left_out = usable(samples, loaded)
     for note in left_out:
         say(f"note: {note}")
-    bench = calibrate_model(loaded, settings, samples, settings.table())
-    found = measure(bench.fitted, bench.fit, cache=cache_folder(), recovery=bench.recovery)
-    _print(found, bench)
+    model, _ = calibrate(loaded, composition, samples)
+    request = AllocationRequest(model, composition.widths, QuantizationContext(), measure_cached)
+    found = measured(request, composition.allocation)
+    _print(found, model)
     if out is not None:
         write_json(out, found.model_dump(mode="json"))
         say(f"{out}: {len(found.entries)} entries")
     if front is not None:
-        _front(build_problem(bench.costs, found), front, points)
+        _front(build_problem(model.costs, found), front, points)
 
 
-def _print(found: SensitivityList, bench: CalibratedModel) -> None:
+def _print(found: SensitivityList, model: CalibratedModel) -> None:
     from veriquant.allocation.sensitivity import order
 
     widths = list(dict.fromkeys(entry.precision for entry in found.entries))
@@ -109,13 +119,13 @@ def _print(found: SensitivityList, bench: CalibratedModel) -> None:
     )
     rows = []
     for name in worst[:_SHOWN]:
-        members = bench.simulation.groups[name]
+        members = model.simulation.groups[name]
         by_width = {str(precision): entry.sqnr for precision, entry in groups[name].items()}
         others = len(members.operations) - 1
         rows.append(
             (
                 literal(name) + (f" and {others} more" if others else ""),
-                f"{sum(bench.simulation.weighted(each).weight.numel() for each in members.weights):,}",
+                f"{sum(model.simulation.weighted(each).weight.numel() for each in members.weights):,}",
                 *(f"{by_width[width]:.1f}" if width in by_width else "" for width in widths),
             )
         )

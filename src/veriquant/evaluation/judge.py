@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from veriquant.benchmarks.base import Benchmark
+from veriquant.calibration.context import Sampled
 from veriquant.deploy.embedder import Embedder
 from veriquant.errors import VeriQuantError
 from veriquant.evaluation.embedding import embed
@@ -14,7 +15,6 @@ from veriquant.frontends.images import image_batches
 from veriquant.frontends.spec import InputSpec
 from veriquant.metrics import Options, Protocol, verify
 from veriquant.progress import bar
-from veriquant.quantization import Sampled
 
 #: Images of one person in a sample: enough for genuine comparisons, few enough for many people.
 _EACH = 4

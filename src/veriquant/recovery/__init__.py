@@ -1,16 +1,25 @@
-"""Making up for rounding without training: AdaRound, bias correction, equalised channels."""
+"""Making up for rounding: one file a recovery; importing this package registers them."""
 
-from veriquant.recovery.adaround import AdaRound
-from veriquant.recovery.bias_correction import BiasCorrection
-from veriquant.recovery.equalise_activations import equalise_activations
-from veriquant.recovery.equalise_weights import equalise_weights
-from veriquant.recovery.moments import InputMoments, collect_moments
+from veriquant.recovery import adaround_step, bias_step, equalise, qat, staged_qat
+from veriquant.recovery.step import (
+    PHASES,
+    RECOVERIES,
+    GraphRecovery,
+    Recovery,
+    RoundingRecovery,
+    TrainingRecovery,
+)
 
 __all__ = [
-    "AdaRound",
-    "BiasCorrection",
-    "InputMoments",
-    "collect_moments",
-    "equalise_activations",
-    "equalise_weights",
+    "PHASES",
+    "RECOVERIES",
+    "GraphRecovery",
+    "Recovery",
+    "RoundingRecovery",
+    "TrainingRecovery",
+    "adaround_step",
+    "bias_step",
+    "equalise",
+    "qat",
+    "staged_qat",
 ]

@@ -78,8 +78,8 @@ def _layout(title: Figure, variants: Sequence[tuple[Variant, Allocation]], yaxis
 
 
 def _of_variant(variant: Variant, found: Allocation, height: Height, look: Look, line: bool) -> list[Figure]:
-    walk = sorted((p for p in found.front if p.label == "walk"), key=lambda p: p.relative_bops)
-    tried = [p for p in found.front if p.label != "walk" and not p.label.startswith("fixed")]
+    walk = sorted((p for p in found.front if p.label in ("greedy", "walk")), key=lambda p: p.relative_bops)
+    tried = [p for p in found.front if p.label not in ("greedy", "walk") and not p.label.startswith("fixed")]
     traces = []
     if line:
         traces.append(_line(variant, walk, look))

@@ -13,6 +13,9 @@ from veriquant.errors import VeriQuantError
 from veriquant.files import read_text, write_json
 from veriquant.simulation.precision import FP32, Precision
 
+#: The version of the layout that is written.
+SCHEMA_VERSION = 2
+
 
 class PlanGroup(BaseModel):
     """One quantizer group: the tensors that share a precision because an operation reads them together.
@@ -45,16 +48,20 @@ class Plan(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["veriquant-plan"] = "veriquant-plan"
+    schema_version: int = SCHEMA_VERSION
+    """Of this layout; a plan from before there were versions has none and reads as the same."""
     network: str
     """The network's name, for the reader."""
     digest: str
     """The network's content, for the reader: a plan may be used on retrained weights of the same structure."""
     target: str = "generic"
     equalise: str = "none"
-    """How channels were equalised before: it decides what the weights are. See `veriquant.quantization.prepare`."""
+    """How channels were equalised before: it decides what the weights are. See `veriquant.calibration.prepare`."""
     weight_scheme: str = "symmetric"
     activation_scheme: str = "asymmetric"
     ranges: str = "mse"
+    weight_ranges: str | None = None
+    """The range rule of weights, where it is not that of activations."""
     rounding: Literal["nearest", "adaround"] = "nearest"
     bias_correction: bool = False
     groups: dict[str, PlanGroup]
@@ -91,6 +98,12 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
         raise VeriQuantError(f"plan {path} is not JSON: {cut(str(error))}") from error
     if not isinstance(content, dict) or content.get("kind") != "veriquant-plan":
         raise VeriQuantError(f'{path} is no plan: expected a JSON object with "kind": "veriquant-plan"')
+    version = content.get("schema_version", SCHEMA_VERSION)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise VeriQuantError(
+            f"plan {path}: schema_version {version}, made by a newer VeriQuant than this one, which reads up to "
+            f"{SCHEMA_VERSION}; update, or make the plan anew"
+        )
     try:
         return Plan.model_validate(content)
     except ValidationError as error:

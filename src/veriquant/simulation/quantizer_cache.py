@@ -41,7 +41,7 @@ class RoundedWeight:
     bias: Tensor | None
 
 
-@dataclass
+@dataclass(eq=False)
 class QuantizerCache:
     """The quantizers of a simulation. `histograms`: by tensor, from `observe`."""
 
@@ -89,9 +89,9 @@ class QuantizerCache:
             self._weights[key] = RoundedWeight(quantizer, like(rounded, weight), None if bias is None else halves(bias))
         return self._weights[key]
 
-    def hold_weight(self, operation: str, rounded: RoundedWeight, scheme: str | None = None) -> None:
-        """Take a weight that was rounded elsewhere for this operation, at its quantizer's width."""
-        self._weights[operation, rounded.quantizer.bits, scheme or self.weight_scheme] = rounded
+    def hold_weight(self, operation: str, rounded: RoundedWeight, bits: int, scheme: str | None = None) -> None:
+        """Take a weight that was rounded elsewhere for this operation, at a width."""
+        self._weights[operation, bits, scheme or self.weight_scheme] = rounded
 
     def hold_activation(self, tensor: str, quantizer: Quantizer) -> None:
         """Take a quantizer that was fitted elsewhere for this tensor, at its width."""
@@ -167,6 +167,7 @@ class QuantizerCache:
             weight_scheme=self.weight_scheme,
             activation_scheme=self.activation_scheme,
             ranges=self.ranges,
+            weight_ranges=self.weight_ranges,
             groups=groups,
         )
 

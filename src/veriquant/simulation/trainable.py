@@ -25,7 +25,8 @@ class Trainable(nn.Module):
     name; what is not named stays in floating point. Slopes of activation functions, and all else that belongs to no
     operation with weights, stay as they are: they move to a device with the rest, learn nothing and are in no state
     dict. `latent`: what the quantizers of some operations are given in place of the weights themselves, where these are
-    a function of it or begin elsewhere. `biases`: of operations whose bias begins elsewhere.
+    a function of it or begin elsewhere. `biases`: of operations whose bias begins elsewhere. `floats_learn`: False
+    holds weights and biases of operations that stay in floating point: a plan has them as they were.
     """
 
     def __init__(
@@ -35,6 +36,8 @@ class Trainable(nn.Module):
         activations: Mapping[str, Quantizer],
         latent: Mapping[str, Tensor] | None = None,
         biases: Mapping[str, Tensor] | None = None,
+        *,
+        floats_learn: bool = True,
     ) -> None:
         super().__init__()
         simulation.module.requires_grad_(False)
@@ -50,6 +53,8 @@ class Trainable(nn.Module):
         self.biases = nn.ParameterList(
             _copied(moved.get(name, simulation.weighted(name).bias)) for name in self._biased
         )
+        if not floats_learn:
+            self._hold_floats()
         self._constants = list(simulation.steps.constants)
         for number, index in enumerate(self._constants):
             # Copies, so that they move to a device with the rest.
@@ -113,24 +118,48 @@ class Trainable(nn.Module):
             found.update((parameters[name], unit) for name, unit in quantizer.parameter_scales().items())
         return found
 
-    def freeze_into(self, fitted: QuantizerCache) -> None:
-        """Put the weights, biases and levels as they are now into `fitted`, from which plans are run and packed.
+    def latent_weights(self) -> dict[str, Tensor]:
+        """Return what each operation's quantizer is given, or its weight where none stands, by operation."""
+        return {name: weight.detach().clone() for name, weight in zip(self._weighted, self.weights, strict=True)}
 
-        Scales and biases are rounded to float16 as files hold them.
+    def latent_biases(self) -> dict[str, Tensor]:
+        """Return the biases by operation."""
+        return {name: bias.detach().clone() for name, bias in zip(self._biased, self.biases, strict=True)}
+
+    def activation_levels(self) -> dict[str, Quantizer]:
+        """Return the quantizers of activations by tensor."""
+        found = {}
+        for tensor, quantizer in zip(self._tensors, self.activation_quantizers, strict=True):
+            assert isinstance(quantizer, Quantizer)
+            found[tensor] = quantizer
+        return found
+
+    def freeze_into(self, quantizers: QuantizerCache, plan: Mapping[str, tuple[int, str]] | None = None) -> None:
+        """Put the weights, biases and levels as they are now into `quantizers`, from which plans are run and packed.
+
+        Scales and biases are rounded to float16 as files hold them. `plan`: the width and scheme under which a plan
+        looks for each weight; without it, those of the quantizers.
         """
         change = self._change()
         with torch.no_grad():
             for name, quantizer in zip(self._with_levels, self.weight_quantizers, strict=True):
                 assert isinstance(quantizer, Quantizer)
                 levels = in_halves(quantizer.freeze())
+                bits, scheme = (plan or {}).get(name, (levels.bits, quantizers.weight_scheme))
+                assert levels.bits <= bits, f"{name}: {levels.bits}-bit levels would be looked for under {bits} bits"
                 weight, bias = change.weights[name]
                 # The codes stay what training made of them: on its levels a weight finds them again.
                 rounded = like(levels(weight.detach()), weight)
                 bias = None if bias is None else halves(bias.detach())
-                fitted.hold_weight(name, RoundedWeight(levels, rounded, bias))
-            for tensor, quantizer in zip(self._tensors, self.activation_quantizers, strict=True):
-                assert isinstance(quantizer, Quantizer)
-                fitted.hold_activation(tensor, quantizer.freeze())
+                quantizers.hold_weight(name, RoundedWeight(levels, rounded, bias), bits, scheme)
+            for tensor, quantizer in self.activation_levels().items():
+                quantizers.hold_activation(tensor, quantizer.freeze())
+
+    def _hold_floats(self) -> None:
+        for name, weight in zip(self._weighted, self.weights, strict=True):
+            weight.requires_grad_(name in self._with_levels)
+        for name, bias in zip(self._biased, self.biases, strict=True):
+            bias.requires_grad_(name in self._with_levels)
 
     def _started(self, images: Tensor) -> Env:
         env = self._steps.start(images)

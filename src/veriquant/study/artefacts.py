@@ -8,29 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from veriquant.benchmarks import Benchmark
+from veriquant.calibration.context import QuantizationContext
+from veriquant.calibration.layer_records import mean_weight_bits
+from veriquant.code_digest import import_digest
 from veriquant.data.calibration import Calibration
 from veriquant.data.training_set import TrainingSet
 from veriquant.deploy import instruction_sets, versions
 from veriquant.evaluation.evaluate import independent_batch
 from veriquant.evaluation.judge import Judge
-from veriquant.files import atomic_path, code_digest, write_json
+from veriquant.files import atomic_path, write_json
 from veriquant.networks import Network
 from veriquant.networks.network import network_digest
 from veriquant.networks.onnx_file import network_of_onnx
-from veriquant.quantization import QuantizationContext
-from veriquant.quantization.layers import mean_weight_bits
 from veriquant.recipes import Recipe
 from veriquant.results import Allocation, Layer, Record
 from veriquant.simulation import Plan
 from veriquant.study.config import file_name
 from veriquant.study.context import Context
 from veriquant.study.store import Entry
-
-#: The rooms whose source decides what an artefact is.
-_MAKES_ARTEFACTS = (
-    "quantization", "recovery", "allocation", "simulation", "schemes", "onnxgraph", "recipes", "networks", "frontends",
-    "deploy", "training", "results.py",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,14 +80,13 @@ def make_artefact(
     config, store = context.config, context.store
     key = {
         "network": network.digest,
-        "method": recipe.method,
-        "settings": recipe.resolved().model_dump(mode="json"),
+        "settings": recipe.settings(),
         "calibration": None if calibration is None else calibration.digest,
         "target": [runtime, config.threads],
         "judged": None if judged is None else [judged.digest, config.flip],
         "training_set": None if training_set is None else training_set.digest,
         "instruction_sets": list(instruction_sets()),
-        "code": code_digest(*_MAKES_ARTEFACTS),
+        "code": import_digest("veriquant.recipes", "veriquant.results"),
         "versions": versions(),
     }
 
@@ -113,6 +107,7 @@ def make_artefact(
         seconds = time.perf_counter() - start
         facts = {
             "layers": [layer.model_dump(mode="json") for layer in made.layers],
+            "metrics": [record.model_dump(mode="json") for record in made.records],
             "notes": made.notes + ([] if judged is None else [_looked_at(judged)]),
             "plan": None if made.plan is None else made.plan.model_dump(mode="json", exclude_none=True),
             "allocation": None if made.allocation is None else made.allocation.model_dump(mode="json"),

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from veriquant.benchmarks import Benchmark
+from veriquant.code_digest import import_digest
 from veriquant.deploy import Embedder, instruction_sets, open_embedder, versions
 from veriquant.evaluation import BATCH, Embedded, embed
-from veriquant.files import code_digest
 from veriquant.frontends.images import FrontEndStats
 from veriquant.progress import bar
 from veriquant.study.artefacts import Artefact
@@ -48,7 +48,7 @@ def embeddings_of(context: Context, artefact: Artefact, benchmark: Benchmark) ->
         "runtime": [artefact.runtime, config.threads],
         "batch_size": size,
         "instruction_sets": list(instruction_sets()),
-        "code": code_digest("frontends", "deploy", "evaluation/embedding.py"),
+        "code": import_digest("veriquant.evaluation.embedding", "veriquant.deploy.runtimes"),
         "versions": versions(),
     }
     what = f"{artefact.title} · {benchmark.name}"

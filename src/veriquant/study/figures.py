@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from veriquant.benchmarks import Benchmark
+from veriquant.code_digest import import_digest
 from veriquant.errors import VeriQuantError
 from veriquant.evaluation import assess, compare
 from veriquant.evaluation.evaluate import Comparison, count_comparisons, describe_benchmark, describe_network
-from veriquant.files import code_digest
 from veriquant.metrics import Options
 from veriquant.metrics.difference import margin_of
 from veriquant.results import Compatibility, Difference, Evaluation
@@ -175,6 +175,6 @@ def _how(config: StudyConfig) -> dict[str, Any]:
     """Return what any figure depends on beside embeddings and benchmark."""
     return {
         "options": asdict(_options(config)),
-        "code": code_digest("metrics", "evaluation", "results.py"),
+        "code": import_digest("veriquant.metrics", "veriquant.evaluation", "veriquant.results"),
         "numpy": np.__version__,
     }

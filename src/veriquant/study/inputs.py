@@ -124,7 +124,7 @@ def _recipes(config: StudyConfig) -> tuple[list[Recipe], dict[str, str], dict[st
 
 def _untouched(recipe: Recipe) -> bool:
     reference = load_recipe(REFERENCE)
-    return recipe.method == reference.method and recipe.resolved() == reference.resolved()
+    return recipe.settings() == reference.settings()
 
 
 def _benchmarks(config: StudyConfig, say: Say) -> list[Benchmark]:

@@ -105,7 +105,7 @@ def _variant(context: Context, inputs: Inputs, variant: Tested, *, reference: bo
     return Variant(
         name=recipe.name,
         recipe=inputs.written.get(recipe.name, recipe.name),
-        recipe_settings=recipe.resolved().model_dump(mode="json"),
+        recipe_settings=recipe.settings(),
         reference=reference,
         runtime=artefact.runtime,
         size_bytes=artefact.path.stat().st_size,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from veriquant.code_digest import import_digest
 from veriquant.deploy import RUNTIMES, choose_runtime, machine, measure_latency, open_embedder, versions
-from veriquant.files import code_digest
 from veriquant.networks import Network
 from veriquant.results import Latency
 from veriquant.study.artefacts import Artefact
@@ -21,7 +21,7 @@ def runtime_for(context: Context, network: Network) -> str:
         return config.runtime
     key = {
         "network": network.digest, "threads": config.threads, "machine": machine(), "versions": versions(),
-        "code": code_digest("deploy"),
+        "code": import_digest("veriquant.deploy.runtimes", "veriquant.deploy.latency"),
     }  # fmt: skip
 
     def check(kept: Entry) -> None:
@@ -61,7 +61,7 @@ def latency_in_turn(context: Context, variants: Sequence[Artefact]) -> list[list
         "rounds": wanted.rounds,
         "seed": config.seed,
         "machine": machine(),
-        "code": code_digest("deploy", "results.py"),
+        "code": import_digest("veriquant.deploy.runtimes", "veriquant.deploy.latency", "veriquant.results"),
         "versions": versions(),
     }
 

@@ -138,7 +138,7 @@ def _fill(fitted: QuantizerCache, pack: Pack, plan: Plan) -> None:
                 codes = pack.codes[operation]
                 weight = like(codes.decode(), simulation.weighted(operation).weight)
                 rounded = RoundedWeight(_quantizer(codes), weight, pack.parameters.get(_bias(operation)))
-                fitted.hold_weight(operation, rounded, settings.scheme)
+                fitted.hold_weight(operation, rounded, rounded.quantizer.bits, settings.scheme)
     for tensor, (scale, zero_point, bits) in pack.metadata["levels"].items():
         zero = torch.tensor(int(zero_point), dtype=torch.int32)
         fitted.hold_activation(tensor, AffineQuantizer(torch.tensor(float(scale)), zero, int(bits)))
