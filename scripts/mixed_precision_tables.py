@@ -9,7 +9,7 @@
 
 `all` does all of these in turn. With --toy everything is small, to see that it runs, and the figures say nothing.
 
-Everything runs in the simulation, whose embeddings are those of the packed files (the tests hold them to it); one bench
+Everything runs in the simulation, whose embeddings are those of the packed files (the tests hold them to it); one model
 for each way to round serves all rows of a network. Results go to out/mixed-precision/*.json, tables to the screen.
 """
 
@@ -27,10 +27,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from veriquant.allocation import CostBudget, GreedyPath, build_problem, greedy, kendall_tau, measure
+from veriquant.allocation import CostBudget, GreedyPath, build_problem, greedy, kendall_tau
 from veriquant.allocation.search import SEARCHES
-from veriquant.allocation.sensitivity import SensitivityList, cache_folder
+from veriquant.allocation.sensitivity import SensitivityList
+from veriquant.allocation.solvers.budgeted import BudgetConfig, Choice, Chosen, best_within
 from veriquant.benchmarks import Benchmark, load_benchmark
+from veriquant.caches.sensitivity_store import measure_cached
+from veriquant.calibration.context import QuantizationContext
+from veriquant.calibration.model import CalibratedModel
 from veriquant.data.calibration import Calibration, load_calibration
 from veriquant.deploy.simulated_embedder import SimulatedEmbedder
 from veriquant.evaluation import embed
@@ -39,9 +43,9 @@ from veriquant.evaluation.judge import Judge
 from veriquant.files import write_json
 from veriquant.metrics import Options, differences, verify
 from veriquant.networks import Network, load_network
-from veriquant.quantization.mixed_search import best_within
-from veriquant.quantization.mixed_settings import MixedSettings
-from veriquant.quantization.simulated import CalibratedModel, calibrate_model
+from veriquant.recipes import load_recipe
+from veriquant.recipes.composition import Composition
+from veriquant.recipes.pipeline import calibrate
 from veriquant.simulation import Precision
 from veriquant.simulation.steps import QuantizationConfig
 
@@ -95,19 +99,19 @@ class Faces:
         self.reference: np.ndarray | None = None
         self.last: np.ndarray | None = None
 
-    def embed(self, bench: CalibratedModel, change: QuantizationConfig) -> np.ndarray:
+    def embed(self, model: CalibratedModel, change: QuantizationConfig) -> np.ndarray:
         """Return the embeddings of all images under a change."""
-        embedder = SimulatedEmbedder(bench.simulation, change, dim=self.network.dim, threads=os.cpu_count() or 1)
+        embedder = SimulatedEmbedder(model.simulation, change, dim=self.network.dim, threads=os.cpu_count() or 1)
         return embed(self.benchmark.samples, embedder, batch_size=64).embeddings
 
-    def figures(self, bench: CalibratedModel, change: QuantizationConfig) -> dict[str, object]:
+    def figures(self, model: CalibratedModel, change: QuantizationConfig) -> dict[str, object]:
         """Return accuracy and TAR@FAR=1e-3, and the differences to full precision with their intervals.
 
         Also those to whatever was looked at before, which for a mixed plan is its fixed rival.
         """
         if self.reference is None:
-            self.reference = self.embed(bench, QuantizationConfig())
-        before, self.last = self.last, self.embed(bench, change)
+            self.reference = self.embed(model, QuantizationConfig())
+        before, self.last = self.last, self.embed(model, change)
         found = verify(protocol_of(self.benchmark), self.last, replace(self.options, resamples=0)).metrics
         return {
             **{key: found[key].value for key in KEYS if key in found},
@@ -127,10 +131,20 @@ def calibration(source: Path = FACES, seed: int = 0) -> Calibration:
     return load_calibration(str(source), SIZE.images + SIZE.check, seed, tested)
 
 
-def bench_of(network: Network, images: Calibration, **settings: object) -> tuple[CalibratedModel, MixedSettings]:
-    """Return a network on the bench, with the settings of all tables."""
-    chosen = MixedSettings.model_validate({"images": SIZE.images, "check_images": SIZE.check, **settings})
-    return calibrate_model(network, chosen, images, chosen.table()), chosen
+def model_of(network: Network, images: Calibration, **settings: object) -> tuple[CalibratedModel, Composition]:
+    """Return a calibrated network, with the settings of all tables."""
+    given = {"images": SIZE.images, "check_images": SIZE.check, **settings}
+    composition = load_recipe("mixed", overrides=given).composition
+    assert composition is not None
+    return calibrate(network, composition, images)[0], composition
+
+
+def best_of(model: CalibratedModel, composition: Composition, found: SensitivityList, r: float) -> Chosen:
+    """Return the best assignment within a budget of relative BOPs."""
+    problem = build_problem(model.costs, found)
+    assert isinstance(composition.allocation, BudgetConfig)
+    choice = Choice("best", model, problem, problem, composition.allocation, QuantizationContext())
+    return best_within(choice, CostBudget("bops", r, True), r)
 
 
 def tables(names: list[str]) -> None:
@@ -147,29 +161,29 @@ def tables(names: list[str]) -> None:
         for rounding in ("nearest", "adaround"):
             for target in ("generic", "wide"):
                 settings = {"target": target, "rounding": rounding, "candidates": CANDIDATES[target]}
-                bench, chosen = bench_of(network, images, **settings, bias_correction=rounding == "adaround")
+                model, chosen = model_of(network, images, **settings, bias_correction=rounding == "adaround")
                 started = time.perf_counter()
-                found = measure(bench.fitted, bench.fit[: SIZE.listed], cache=cache_folder(), recovery=bench.recovery)
+                found = measure_cached(model.quantizers, model.fit[: SIZE.listed], recovery=model.recovery)
                 seconds = time.perf_counter() - started
-                problem = build_problem(bench.costs, found)
+                problem = build_problem(model.costs, found)
                 for table, where, precision, r in ROWS:
                     if where != target or (only and precision not in only.split(",")):
                         continue
-                    same = dict.fromkeys(bench.simulation.groups, Precision.parse(precision))
-                    best = best_within(bench, problem, CostBudget("bops", r, True), r, chosen)
+                    same = dict.fromkeys(model.simulation.groups, Precision.parse(precision))
+                    best = best_of(model, chosen, found, r)
                     walked = greedy(problem, "bops")
                     source = walked.assignment(walked.first_within({"bops": r}))
                     row: dict[str, object] = {
                         "table": table, "rounding": rounding, "r": r, "fixed": precision, "chosen": best.label,
-                        "candidates": [str(c) for c in bench.simulation.table.candidates], "list_seconds": seconds,
+                        "candidates": [str(c) for c in model.simulation.table.candidates], "list_seconds": seconds,
                     }  # fmt: skip
                     for label, assignment in (("fixed", same), ("walk", source), ("mixed", best.assignment)):
-                        change = bench.fitted.change(assignment, codes=True)
+                        change = model.quantizers.change(assignment, codes=True)
                         row[f"{label}_figures"] = {
-                            "sqnr": bench.noise_under(change)[1],
-                            "r": bench.costs.relative_bops(assignment),
-                            "nominal_mb": bench.costs.nominal_bytes(assignment) / 1e6,
-                            **(faces.figures(bench, change) if label != "walk" else {}),
+                            "sqnr": model.noise_under(change)[1],
+                            "r": model.costs.relative_bops(assignment),
+                            "nominal_mb": model.costs.nominal_bytes(assignment) / 1e6,
+                            **(faces.figures(model, change) if label != "walk" else {}),
                         }
                     rows.append(row)
                     _print(name, row)
@@ -184,12 +198,12 @@ def robustness(names: list[str]) -> None:
         network = load_network(NETWORKS[name])
         faces = Faces(network)
         judge = Judge(faces.benchmark)
-        bench, _ = bench_of(network, calibration())
+        model, _ = model_of(network, calibration())
         lists = []
         for seed in range(SIZE.lists):
             sampled = judge.sample(network.spec, SIZE.listed, seed=seed)
             pixels = torch.from_numpy(sampled.images)
-            lists.append(measure(bench.fitted, pixels, score=sampled.score, metric="eer", cache=cache_folder()))
+            lists.append(measure_cached(model.quantizers, pixels, score=sampled.score, metric="eer"))
         agreement = {
             "sqnr": _agreement([{(e.group, e.precision): e.sqnr for e in one.entries} for one in lists]),
             "eer": _agreement([{(e.group, e.precision): float(e.score or 0) for e in one.entries} for one in lists]),
@@ -202,10 +216,10 @@ def robustness(names: list[str]) -> None:
             ("eyes (cfp-eyes)", calibration(REAL / "periocular/cfp-eyes")),
             ("noise (1/f, drawn)", noise()),
         ):
-            other, settings = bench_of(network, images)
-            found = measure(other.fitted, other.fit[: SIZE.listed], cache=cache_folder(), recovery=other.recovery)
-            best = best_within(other, build_problem(other.costs, found), CostBudget("bops", 0.5, True), 0.5, settings)
-            figures = faces.figures(other, other.fitted.change(best.assignment, codes=True))
+            other, settings = model_of(network, images)
+            found = measure_cached(other.quantizers, other.fit[: SIZE.listed], recovery=other.recovery)
+            best = best_of(other, settings, found, 0.5)
+            figures = faces.figures(other, other.quantizers.change(best.assignment, codes=True))
             domains[label] = {"chosen": best.label, **figures}
             print(name, label, best.label, figures["accuracy"], figures["tar@far=1e-3"], flush=True)
         write_json(OUT / f"robustness-{name}.json", _plain({"agreement": agreement, "domains": domains}))
@@ -215,18 +229,18 @@ def searches(names: list[str]) -> None:
     """Table 5: evaluations and seconds of the three searches for a target of accuracy, on 600 pairs of LFW."""
     for name in names:
         network = load_network(NETWORKS[name])
-        bench, _ = bench_of(network, calibration())
-        found = measure(bench.fitted, bench.fit[: SIZE.listed], cache=cache_folder())
-        path = greedy(build_problem(bench.costs, found), "bops")
+        model, _ = model_of(network, calibration())
+        found = measure_cached(model.quantizers, model.fit[: SIZE.listed])
+        path = greedy(build_problem(model.costs, found), "bops")
         judge = Judge(_fewer(load_benchmark(f"lfw:{FACES}")))
 
-        full = judged(judge, bench, QuantizationConfig())
+        full = judged(judge, model, QuantizationConfig())
         # Searches of one walk ask for the same positions: each is evaluated, and timed, once.
         known: dict[int, tuple[float, float]] = {}
         rows = []
         for drop in (0.01, 0.05):
             for search in ("sequential", "binary", "binary+interpolation"):
-                result = SEARCHES.get(search)(path.last, partial(_at, judge, bench, path, known), full - drop)
+                result = SEARCHES.get(search)(path.last, partial(_at, judge, model, path, known), full - drop)
                 seconds = sum(known[position][1] for position in result.scores)
                 r = None if result.position is None else path.costs("bops")[result.position]
                 rows.append([drop, search, len(result.scores), seconds, r, result.monotone, result.note])
@@ -234,18 +248,18 @@ def searches(names: list[str]) -> None:
         write_json(OUT / f"searches-{name}.json", _plain({"full": full, "positions": path.last, "rows": rows}))
 
 
-def judged(judge: Judge, bench: CalibratedModel, change: QuantizationConfig) -> float:
+def judged(judge: Judge, model: CalibratedModel, change: QuantizationConfig) -> float:
     """Return the accuracy of a network under a change."""
-    dim = bench.network.dim
-    return judge(SimulatedEmbedder(bench.simulation, change, dim=dim, threads=os.cpu_count() or 1), "accuracy")
+    dim = model.network.dim
+    return judge(SimulatedEmbedder(model.simulation, change, dim=dim, threads=os.cpu_count() or 1), "accuracy")
 
 
 def _at(
-    judge: Judge, bench: CalibratedModel, path: GreedyPath, known: dict[int, tuple[float, float]], position: int
+    judge: Judge, model: CalibratedModel, path: GreedyPath, known: dict[int, tuple[float, float]], position: int
 ) -> float:
     if position not in known:
         started = time.perf_counter()
-        score = judged(judge, bench, bench.fitted.change(path.assignment(position), codes=True))
+        score = judged(judge, model, model.quantizers.change(path.assignment(position), codes=True))
         known[position] = score, time.perf_counter() - started
     return known[position][0]
 
@@ -256,12 +270,12 @@ def sizes(names: list[str]) -> None:
     packed = OUT / "size.safetensors"
     OUT.mkdir(parents=True, exist_ok=True)
     for name in names:
-        bench, _ = bench_of(load_network(NETWORKS[name]), images, target="wide")
+        model, _ = model_of(load_network(NETWORKS[name]), images, target="wide")
         for precision in ("W8A8", "W6A6", "W4A8"):
-            same = dict.fromkeys(bench.simulation.groups, Precision.parse(precision))
-            plan, nominal = bench.plan(same), bench.costs.nominal_bytes(same)
-            bench.pack_saver(plan)(packed)
-            found = (len(bench.file(plan)), packed.stat().st_size)
+            same = dict.fromkeys(model.simulation.groups, Precision.parse(precision))
+            plan, nominal = model.plan(same), model.costs.nominal_bytes(same)
+            model.pack_saver(plan)(packed)
+            found = (len(model.file(plan)), packed.stat().st_size)
             over = [f"{size:,} | {(size / nominal - 1) * 100:.1f} %" for size in found]
             print(f"| {name} | {precision} | {nominal:,.0f} | {' | '.join(over)} |", flush=True)
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 
+from veriquant.calibration.context import QuantizationContext
 from veriquant.deploy import machine, measure_latency, open_embedder
 from veriquant.networks import load_network
-from veriquant.calibration.context import QuantizationContext
 from veriquant.recipes import load_recipe
 from veriquant.study.inputs import calibration_set
 

@@ -28,10 +28,11 @@ import onnx
 import torch
 
 from veriquant.allocation import kendall_tau
-from veriquant.allocation.sensitivity import measure, noise_ratios, sqnr_db
-from veriquant.data.calibration import load_calibration
-from veriquant.networks import Network, load_network
+from veriquant.allocation.sensitivity import measure
 from veriquant.calibration.prepare import fit_and_check
+from veriquant.data.calibration import load_calibration
+from veriquant.metrics.sqnr import noise_ratios, sqnr_db
+from veriquant.networks import Network, load_network
 from veriquant.simulation import TARGETS, Precision, QuantizerCache, observe, simulate
 from veriquant.simulation.simulation import as_images
 

@@ -13,6 +13,7 @@ from toy_real import toy_real
 
 from veriquant.cli.main import main
 from veriquant.recipes import load_recipe
+from veriquant.recipes.settings import setting_names
 from veriquant.study import read_result
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*"))
@@ -50,7 +51,8 @@ def small_study(content: dict[str, Any]) -> dict[str, Any]:
 def small_recipe(entry: str | dict[str, Any]) -> dict[str, Any]:
     """Return a recipe that trains little, and stops after the first of its iterations."""
     whole: dict[str, Any] = {"recipe": entry} if isinstance(entry, str) else entry
-    there = type(load_recipe(whole["recipe"]).resolved()).model_fields
+    recipe = load_recipe(whole["recipe"])
+    there = {name.rpartition(".")[2] for name in setting_names(recipe.model_dump())}
     cut = {key: value for key, value in SMALL.items() if key in there}
     small = whole | {"settings": whole.get("settings", {}) | cut}
     if "each" in whole:

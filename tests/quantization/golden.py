@@ -68,10 +68,10 @@ def digests(names: list[str], folder: Path) -> Iterator[tuple[str, str]]:
     import small_world
     import torch
 
+    from veriquant.calibration.context import QuantizationContext
     from veriquant.data.calibration import load_calibration
     from veriquant.data.training_set import load_training_set
     from veriquant.networks import load_network
-    from veriquant.calibration.context import QuantizationContext
     from veriquant.recipes import load_recipe
 
     torch.set_num_threads(1)

@@ -14,19 +14,22 @@ from quantization_networks import SIDE, hard_model, inputs, network, pictures
 from veriquant.allocation import parse_budget
 from veriquant.benchmarks import load_benchmark
 from veriquant.benchmarks.synthetic import demo_benchmark, demo_calibration
+from veriquant.calibration.config import ActivationsConfig, CalibrationConfig
+from veriquant.calibration.context import QuantizationContext
+from veriquant.calibration.model import calibrate_model
+from veriquant.calibration.result import QuantizationResult
 from veriquant.data.calibration import load_calibration
 from veriquant.deploy.runtimes import open_embedder
 from veriquant.errors import VeriQuantError
 from veriquant.evaluation import evaluate
 from veriquant.evaluation.judge import Judge
+from veriquant.exports.group_latency import group_milliseconds
 from veriquant.metrics import Options
 from veriquant.networks import load_network
 from veriquant.networks.onnx_file import network_of_onnx
-from veriquant.calibration.context import QuantizationContext
-from veriquant.calibration.result import QuantizationResult
-from veriquant.exports.group_latency import group_milliseconds
-from veriquant.quantization.simulated import SimulatedSettings, calibrate_model
 from veriquant.recipes import load_recipe
+from veriquant.recovery import RECOVERIES
+from veriquant.recovery.equalise import EqualiseConfig
 from veriquant.simulation import TARGETS, Costs, Precision, load_plan
 
 #: Few images and the quickest range rule: these tests are about what is done with what was measured.
@@ -120,7 +123,7 @@ def test_the_candidates_may_be_chosen() -> None:
     assert set(found.allocation.groups[0].sqnr) == {"W8A8", "W6A6", "W3A8"}
 
 
-@pytest.mark.parametrize("allocation", ["walk", "optimum", "best"])
+@pytest.mark.parametrize("allocation", ["greedy", "ilp", "best"])
 def test_each_way_to_allocate_keeps_the_budget(allocation: str) -> None:
     found = made(budget="bops=0.4", allocation=allocation)
     assert found.allocation.chosen.relative_bops <= 0.4
@@ -229,16 +232,21 @@ def test_nearly_all_the_time_belongs_to_groups() -> None:
     from veriquant.deploy.profiling import profile
 
     loaded, calibration = load_network("demo-mobilefacenet"), demo_calibration(6)
-    settings = SimulatedSettings(images=4, check_images=2, target="onnxruntime-x86", ranges="minmax")
-    bench = calibrate_model(loaded, settings, calibration)
-    times = group_milliseconds(bench, QuantizationContext("onnxruntime", 1))
+    model = calibrate_model(
+        loaded,
+        calibration,
+        TARGETS.get("onnxruntime-x86"),
+        images=CalibrationConfig(images=4, check_images=2),
+        activations=ActivationsConfig(ranges="minmax"),
+    )
+    times = group_milliseconds(model, QuantizationContext("onnxruntime", 1))
     in_float = {name: by_width[Precision(32, 32)] for name, by_width in times.groups.items()}
-    whole = sum(node.milliseconds for node in profile(bench.simulation.graph.to_bytes(), loaded.spec, runs=10).nodes)
+    whole = sum(node.milliseconds for node in profile(model.simulation.graph.to_bytes(), loaded.spec, runs=10).nodes)
     assert sum(in_float.values()) >= 0.8 * (sum(in_float.values()) + times.rest)
     assert sum(in_float.values()) == pytest.approx(whole, rel=0.6)
-    for name, group in bench.simulation.groups.items():
+    for name, group in model.simulation.groups.items():
         assert set(times.groups[name]) == set(group.candidates)
-        if any(bench.simulation.layers[each].macs for each in group.operations):
+        if any(model.simulation.layers[each].macs for each in group.operations):
             assert in_float[name] > 0, name
 
 
@@ -274,9 +282,15 @@ def test_a_plan_followed_again_gives_the_same_bytes(settings: dict, tmp_path: Pa
     first = load_recipe("mixed", overrides={**FEW, **settings}).apply(NETWORK, PICTURES)
     assert first.plan is not None
     first.plan.save(tmp_path / "plan.json")
-    again = _fixed(plan=str(tmp_path / "plan.json"))
+    again = followed(tmp_path / "plan.json")
     assert again.onnx == first.onnx
     assert again.plan == first.plan
+
+
+def followed(plan: Path) -> QuantizationResult:
+    """Return what a plan gives: it brings schemes, ranges and target with it."""
+    few = {name: value for name, value in FEW.items() if name not in ("sensitivity_images", "ranges")}
+    return load_recipe("fixed", overrides={**few, "plan": str(plan)}).apply(NETWORK, PICTURES)
 
 
 def test_a_plan_edited_by_hand_is_followed(tmp_path: Path) -> None:
@@ -285,7 +299,7 @@ def test_a_plan_edited_by_hand_is_followed(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "plan.json").read_text())
     content["groups"]["c4"].update(enabled=False)
     (tmp_path / "plan.json").write_text(json.dumps(content))
-    again = _fixed(plan=str(tmp_path / "plan.json"))
+    again = followed(tmp_path / "plan.json")
     layers = {layer.name: layer for layer in again.layers}
     assert layers["c4"].kept_float
     assert layers["c4"].weight_bits == 32
@@ -328,22 +342,27 @@ def test_a_plan_of_another_network_is_refused_and_of_other_weights_noted(tmp_pat
 def test_what_is_told_of_a_mixed_network_is_true() -> None:
     found = made(budget="bops=0.4")
     allocation = found.allocation
-    bench = calibrate_model(
-        NETWORK, SimulatedSettings(images=8, check_images=4, ranges="minmax"), PICTURES, TARGETS.get("generic")
+    model = calibrate_model(
+        NETWORK,
+        PICTURES,
+        TARGETS.get("generic"),
+        images=CalibrationConfig(images=8, check_images=4),
+        activations=ActivationsConfig(ranges="minmax"),
+        graph_steps=[RECOVERIES.get("equalise").step(EqualiseConfig())],
     )
     precisions = found.plan.precisions()
-    costs = Costs(bench.simulation)
+    costs = Costs(model.simulation)
     assert allocation.chosen.relative_bops == pytest.approx(costs.relative_bops(precisions))
     assert allocation.chosen.nominal_bytes == pytest.approx(costs.nominal_bytes(precisions))
     assert allocation.average_bits == pytest.approx(costs.average_bits(precisions))
-    _, sqnr = bench.noise_under(bench.fitted.planned(found.plan))
+    _, sqnr = model.noise_under(model.quantizers.planned(found.plan))
     assert allocation.chosen.measured_sqnr == pytest.approx(sqnr, abs=1e-3)
     assert {group.name: group.chosen for group in allocation.groups} == {
-        name: str(precision) if bench.simulation.groups[name].weights else group_width(allocation, name)
+        name: str(precision) if model.simulation.groups[name].weights else group_width(allocation, name)
         for name, precision in precisions.items()
     }
     assert found.plan.note["budget"] == "bops=0.4"
-    costs_along = [point.relative_bops for point in allocation.front if point.label == "walk"]
+    costs_along = [point.relative_bops for point in allocation.front if point.label == "greedy"]
     assert costs_along == sorted(costs_along, reverse=True)
     assert sum(layer.parameters for layer in found.layers) > 0
     errors = {layer.name: layer.error for layer in found.layers if layer.error is not None}
@@ -398,5 +417,5 @@ def test_one_image_is_too_few() -> None:
 
 
 def test_the_shipped_budget_reads_back() -> None:
-    settings = load_recipe("mixed").resolved()
-    assert str(parse_budget(settings.budget)) == settings.budget
+    budget = load_recipe("mixed").settings()["allocation"]["budget"]
+    assert str(parse_budget(budget)) == budget

@@ -8,17 +8,18 @@ import onnx
 import pytest
 from quantization_networks import hard_model, inputs, network, pictures
 
+from veriquant.baselines import BASELINES
+from veriquant.calibration.context import QuantizationContext
 from veriquant.data.calibration import Calibration
 from veriquant.data.training_set import from_calibration
 from veriquant.deploy.runtimes import open_embedder
 from veriquant.deploy.sessions import embeddings_of
 from veriquant.errors import VeriQuantError
+from veriquant.exports.qdq import Kernels, insert_qdq
 from veriquant.metrics.directions import mean_cosine
 from veriquant.networks.input_stamp import read_stamp
 from veriquant.onnxgraph.graph import Graph
 from veriquant.onnxgraph.rewrites import fold_batchnorm
-from veriquant.calibration.context import QuantizationContext
-from veriquant.exports.qdq import Kernels, insert_qdq
 from veriquant.recipes import load_recipe, shipped_recipes
 
 #: The least mean cosine to full precision that each recipe must keep on the hard network of these tests.
@@ -125,7 +126,7 @@ def test_int8_is_laid_out_for_the_runtime_that_it_is_for(runtime: str) -> None:
 
 @pytest.mark.parametrize("exact", [False, True])
 def test_int8_never_chooses_weights_that_could_saturate(monkeypatch: pytest.MonkeyPatch, exact: bool) -> None:
-    monkeypatch.setattr("veriquant.quantization.int8.has_integer_dot_product", lambda: exact)
+    monkeypatch.setattr("veriquant.exports.runtime_kernels.has_integer_dot_product", lambda: exact)
     made = load_recipe("int8").apply(network(hard_model("inside", uneven=1.5)), pictures(40))
     note = next(note for note in made.notes if note.startswith("kernels "))
     assert note.startswith(("kernels U8S8 with weights scaled pair by pair,", "kernels U8U8,"))
@@ -174,7 +175,7 @@ def test_a_single_calibration_image_is_too_few_for_int8() -> None:
     ("text", "expected"),
     [
         ("name: x\nmethod: int8\nsettings: {targt_cosine: 0.9}", "targt_cosine"),
-        ("name: x\nmethod: int9", "unknown quantization method 'int9'"),
+        ("name: x\nmethod: int9", "unknown method 'int9'"),
         ("name: x\nmethod: int8\nsetings: {}", "setings"),
         ("name: [", "not YAML"),
         ("name: x\nmethod: int8-static\nsettings: {images: 0}", "images"),
@@ -188,14 +189,14 @@ def test_a_wrong_recipe_file_is_answered_in_one_line(tmp_path: Path, text: str, 
     assert "\n" not in str(caught.value)
 
 
-def test_every_method_has_a_shipped_recipe() -> None:
-    assert {recipe.method for recipe in shipped_recipes().values()} == set(METHODS)
+def test_every_baseline_has_a_shipped_recipe() -> None:
+    shipped = [recipe.baseline_parts for recipe in shipped_recipes().values()]
+    assert {parts[0].name for parts in shipped if parts is not None} == set(BASELINES)
 
 
 def test_unknown_kernels_are_named() -> None:
-    recipe = load_recipe("int8", overrides={"kernels": ["U4U4"], "images": 8, "check_images": 4})
     with pytest.raises(VeriQuantError, match="unknown integer kernels 'U4U4'"):
-        recipe.apply(network(hard_model()), pictures(12))
+        load_recipe("int8", overrides={"kernels": ["U4U4"], "images": 8, "check_images": 4})
 
 
 def test_the_tools_own_weights_are_int8_per_channel() -> None:

@@ -6,10 +6,10 @@ import pytest
 from onnx import helper
 from quantization_networks import hard_model, inputs, network, pictures
 
+from veriquant.calibration.equality import check_equal
 from veriquant.deploy.sessions import embeddings_of
 from veriquant.onnxgraph.graph import Graph
 from veriquant.onnxgraph.rewrites import fold_batchnorm, merge_clips, rewrite_prelu
-from veriquant.calibration.equality import check_equal
 from veriquant.recovery import equalise_activations
 
 

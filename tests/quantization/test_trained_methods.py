@@ -14,6 +14,9 @@ import torch
 from small_world import tiny_network
 
 from veriquant.caches.folder import cache_folder
+from veriquant.calibration.context import QuantizationContext
+from veriquant.calibration.input_batches import input_batches
+from veriquant.calibration.result import QuantizationResult
 from veriquant.data.calibration import Calibration, load_calibration
 from veriquant.data.digest import samples_digest
 from veriquant.data.training_set import calibration_from, load_training_set
@@ -22,12 +25,9 @@ from veriquant.deploy.sessions import embeddings_of
 from veriquant.errors import VeriQuantError
 from veriquant.locks import locked
 from veriquant.networks import Network, load_network
-from veriquant.calibration.context import QuantizationContext
-from veriquant.calibration.result import QuantizationResult
-from veriquant.calibration.input_batches import input_batches
-from veriquant.quantization.lessons import Lessons, _centres, _task, lessons_for
-from veriquant.quantization.trained_settings import QatSettings
 from veriquant.recipes import load_recipe
+from veriquant.recipes.pipeline import calibrate
+from veriquant.recovery.training_session import TrainingSession, _centres, _task, open_session
 from veriquant.simulation.trainable import Trainable
 
 FEW = {"images": 8, "check_images": 6, "train_images": 40, "batch_size": 8}
@@ -58,27 +58,21 @@ def made(recipe: str, network: Network, photos: Calibration, **settings: object)
 
 def test_training_beats_calibration_on_images_it_never_saw(network: Network, photos: Calibration) -> None:
     found = made("qat-w2a8", network, photos, epochs=8, lr=3e-3)
-    before, after = (float(part.split(" dB")[0].split()[-1]) for part in _training_note(found).split("before training"))
-    assert after > before
+    measured = found.metrics["qat"]
+    assert measured["after_db"] > measured["before_db"]
     assert len(found.onnx) < len(network.onnx)
     assert {group.weight_bits for group in found.plan.groups.values() if group.weight_bits} == {2}
 
 
 def test_observed_ranges_are_frozen_and_packed(network: Network, photos: Calibration) -> None:
     found = made("qat-w4a8", network, photos, precision="W8A8", epochs=5, levels="observed", weight_scheme="asymmetric")
-    after = float(_training_note(found).split("before training, ")[1].split(" dB")[0])
-    assert after > 20
+    assert found.metrics["qat"]["after_db"] > 20
     assert "observed" in found.plan.note["trained"]
-
-
-def _training_note(found: QuantizationResult) -> str:
-    return next(note for note in found.notes if "before training" in note)
 
 
 def test_the_file_is_the_network_that_was_trained(network: Network, photos: Calibration, tmp_path: Path) -> None:
     found = made("qat-w4a8", network, photos, epochs=2)
-    agreement = next(note for note in found.notes if "cosine to the simulation" in note)
-    assert float(agreement.split("least ")[1].split(")")[0]) > 0.9999
+    assert found.metrics["agreement"]["least_cosine"] > 0.9999
     again = made("qat-w4a8", network, photos, epochs=2)
     assert again.onnx == found.onnx
 
@@ -112,9 +106,9 @@ def test_the_last_iteration_may_be_longer_and_the_others_are_not_trained_again(
 ) -> None:
     settings = {"iterations": 3, "epochs": 1, "first_epochs": 2}
     one = made("iterative-2bit", network, photos, **settings, last_epochs=1)
-    folders = set((cache_folder().parent / "training").iterdir())
+    folders = set((cache_folder("training")).iterdir())
     other = made("iterative-2bit", network, photos, **settings, last_epochs=2)
-    assert len(set((cache_folder().parent / "training").iterdir()) - folders) == 1
+    assert len(set((cache_folder("training")).iterdir()) - folders) == 1
     told = [[note.split("; ")[1] for note in found.notes if note.startswith("iteration ")] for found in (one, other)]
     assert [note.split()[0] for note in told[0]] == ["2", "1", "1"]
     assert [note.split()[0] for note in told[1]] == ["2", "1", "2"]
@@ -125,43 +119,35 @@ def test_training_begins_where_the_best_calibration_ends(network: Network, photo
     for settings in ({}, {"rounding": "adaround", "bias_correction": True}):
         # A rate that moves nothing: what comes out is what training began with.
         found = made("qat-w4a8", network, photos, precision="W3A8", epochs=1, lr=1e-12, **settings)
-        before, after = (float(part.split(" dB")[0].split()[-1]) for part in _both(found))
-        assert after == pytest.approx(before, abs=0.11)
-        starts.append(after)
+        measured = found.metrics["qat"]
+        assert measured["after_db"] == pytest.approx(measured["before_db"], abs=0.11)
+        starts.append(measured["after_db"])
     assert starts[1] > starts[0] + 0.5
-    with pytest.raises(VeriQuantError, match="leave rounding"):
+    with pytest.raises(VeriQuantError, match="leave it out"):
         made("iterative-2bit", network, photos, rounding="adaround")
 
 
-def _both(found: QuantizationResult) -> list[str]:
-    return _training_note(found).split("before training")
-
-
 def test_levels_that_cannot_learn_are_refused_by_name(network: Network, photos: Calibration) -> None:
-    with pytest.raises(VeriQuantError, match="'kmeans' cannot be trained"):
-        made("qat-w4a8", network, photos, weight_scheme="kmeans")
-    with pytest.raises(VeriQuantError, match="'midrise' cannot be trained as 'observed'"):
+    with pytest.raises(VeriQuantError, match="'kmeans' cannot be trained by recovery 'qat' with range_learning 'obs"):
+        made("qat-w4a8", network, photos, weight_scheme="kmeans", levels="observed")
+    with pytest.raises(VeriQuantError, match="'midrise' cannot be trained by recovery 'qat' with range_learning 'obs"):
         made("qat-w2a8", network, photos, levels="observed")
 
 
 @pytest.mark.parametrize(
     ("recipe", "settings", "told"),
     [
-        (
-            "qat-w4a8",
-            {"precision": "W32A8"},
-            "W32A8 leaves weights in floating point, so that there is nothing to train",
-        ),
-        ("qat-w4a8", {"precision": "fp32"}, "FP32 leaves weights in floating point"),
-        ("qat-w2a8", {"rounding": "adaround"}, "a level at zero to round to, which weight_scheme 'midrise' has not"),
-        ("qat-w4a8", {"rounding": "adaround", "precision": "W16A16"}, "at most 8 bits, not of 16"),
+        ("qat-w4a8", {"precision": "W32A8"}, "'qat': all weights stay in floating point, so that there is nothing"),
+        ("qat-w4a8", {"precision": "fp32"}, "'qat': all weights stay in floating point"),
+        ("qat-w2a8", {"rounding": "adaround"}, "with one at zero, which weights.scheme 'midrise' has not"),
+        ("qat-w4a8", {"rounding": "adaround", "precision": "W16A16"}, "at most 8 bits, and W16A16 has wider ones"),
         ("qat-w4a8", {"scale": 64}, "which loss 'teacher' has not"),
         ("iterative-2bit", {"margin": 0.5}, "which loss 'teacher' has not"),
         ("qat-w4a8", {"loss": "arcface", "distance": "squared"}, "leave it out with loss 'arcface'"),
         ("qat-w4a8", {"observe": 0.1}, "learned levels are never frozen"),
-        ("iterative-2bit", {"levels": "observed"}, "levels: iterations have learned levels of their own"),
-        ("kolf-iterative", {"levels": "observed", "observe": 0.5}, "levels and observe: iterations have"),
-        ("iterative-2bit", {"weight_scheme": "midrise"}, "weight_scheme: iterations have learned levels of their own"),
+        ("iterative-2bit", {"levels": "observed"}, "a mixture of widths has levels that are learned"),
+        ("kolf-iterative", {"observe": 0.5}, "learned levels are never frozen"),
+        ("iterative-2bit", {"weight_scheme": "midrise"}, "a width of its own, which weights.scheme 'midrise' has not"),
     ],
 )
 def test_what_would_be_recorded_and_change_nothing_is_refused(
@@ -180,8 +166,7 @@ def test_a_mixture_in_a_stock_runtime_is_what_was_simulated(
     network: Network, photos: Calibration, tmp_path: Path
 ) -> None:
     found = made("iterative-2bit", network, photos, iterations=12, until=4.9, epochs=1, first_epochs=1)
-    agreement = next(note for note in found.notes if "cosine to the simulation" in note)
-    assert float(agreement.split("least ")[1].split(")")[0]) > 0.9999
+    assert found.metrics["agreement"]["least_cosine"] > 0.9999
     images = np.random.default_rng(0).uniform(-1, 1, network.spec.batch_shape(2)).astype(np.float32)
     embeddings = embeddings_of(found.onnx, images)
     found.save_pack(tmp_path / "net.safetensors")
@@ -208,17 +193,17 @@ def test_class_vectors_are_looked_for_once(
     def looks(*args: object) -> None:
         raise AssertionError("the run has class vectors in its state")
 
-    monkeypatch.setattr("veriquant.quantization.lessons._centres", looks)
+    monkeypatch.setattr("veriquant.recovery.training_session._centres", looks)
     assert recipe.apply(network, photos, QuantizationContext(training_set=people)).onnx == found.onnx
 
 
 def test_people_without_images_keep_a_drawn_class_vector(network: Network, photos: Calibration, world: Path) -> None:
     people = load_training_set(f"folder:{world / 'people'}")
     sparse = replace(people, labels=2 * people.labels, classes=2 * people.classes)
-    settings = QatSettings(loss="arcface", images=8, check_images=3)
-    given = lessons_for(network, settings, photos, QuantizationContext(training_set=sparse))
+    settings = {"loss": "arcface", "images": 8, "check_images": 3}
+    given = session_of(network, photos, QuantizationContext(training_set=sparse), **settings)
     heads = [
-        _task(given, Trainable(given.bench.simulation, {}, {}), begun=False).head.weight.detach() for _ in range(2)
+        _task(given, Trainable(given.model.simulation, {}, {}), begun=False).head.weight.detach() for _ in range(2)
     ]
     assert torch.equal(*heads)
     lengths = heads[0].norm(dim=1)
@@ -231,9 +216,9 @@ def test_the_iterations_of_a_run_look_for_class_vectors_once(
     network: Network, photos: Calibration, world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     people = load_training_set(f"folder:{world / 'people'}")
-    looks: list[Lessons] = []
+    looks: list[TrainingSession] = []
     monkeypatch.setattr(
-        "veriquant.quantization.lessons._centres", lambda *given: looks.append(given[0]) or _centres(*given)
+        "veriquant.recovery.training_session._centres", lambda *given: looks.append(given[0]) or _centres(*given)
     )
     settings = {**FEW, "loss": "arcface", "iterations": 3, "epochs": 1, "first_epochs": 1, "last_epochs": 1}
     recipe = load_recipe("iterative-2bit", overrides=settings)
@@ -252,8 +237,15 @@ def test_few_images_make_one_batch_and_too_few_are_told_in_one_line(
         assert "\n" not in str(caught.value)
 
 
-def lessons(network: Network, photos: Calibration, **settings: object) -> Lessons:
-    return lessons_for(network, QatSettings(**settings), photos, QuantizationContext())
+def session_of(
+    network: Network, photos: Calibration, context: QuantizationContext | None = None, **settings: object
+) -> TrainingSession:
+    composition = load_recipe("qat-w4a8", overrides=settings).composition
+    assert composition is not None
+    model, split = calibrate(network, composition, photos)
+    assert split is not None
+    config = composition.training_steps[0][1]
+    return open_session(model, config, photos, split, context or QuantizationContext())
 
 
 @pytest.mark.parametrize("batch", [None, 2])
@@ -264,19 +256,19 @@ def test_with_few_images_none_that_checks_is_trained_on(batch: int | None, world
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
     onnx.save(model, tmp_path / "net.onnx")
     network, few = load_network(tmp_path / "net.onnx"), load_calibration(world / "photos", 11)
-    found = lessons(network, few, equalise="none")
+    found = session_of(network, few, equalise="none")
     everything = np.arange(len(found.training_set))
     trained = torch.cat([images for images, _ in found.batches.plain(everything)])
-    nearest = (found.bench.check[:, None] - trained[None]).abs().flatten(2).amax(2).amin(1)
+    nearest = (found.model.check[:, None] - trained[None]).abs().flatten(2).amax(2).amin(1)
     assert float(nearest.min()) > 0
-    assert found.checked == f"{len(found.bench.check)} images that it never saw"
+    assert found.checked == f"{len(found.model.check)} images that it never saw"
 
 
 def test_with_enough_images_each_has_its_place(network: Network, photos: Calibration) -> None:
-    found = lessons(network, photos, images=5, check_images=3)
+    found = session_of(network, photos, images=5, check_images=3)
     pixels = torch.cat([torch.from_numpy(batch) for batch in input_batches(photos, network, 12, 4)])
-    assert torch.equal(found.bench.fit, pixels[:5])
-    assert torch.equal(found.bench.check, pixels[9:])
+    assert torch.equal(found.model.fit, pixels[:5])
+    assert torch.equal(found.model.check, pixels[9:])
     assert found.training_set.digest == samples_digest(photos.samples[:9])
 
 
@@ -328,12 +320,12 @@ def test_no_worker_outlives_a_training_that_fails(
 
 @pytest.mark.parametrize(
     ("where", "other"),
-    [("veriquant.quantization.lessons.code_digest", lambda *rooms: "other"), ("torch.__version__", "0.0.1")],
+    [("veriquant.recovery.training_session.import_digest", lambda *rooms: "other"), ("torch.__version__", "0.0.1")],
 )
 def test_what_other_code_or_another_pytorch_trained_is_not_taken(
     where: str, other: object, network: Network, photos: Calibration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = cache_folder().parent / "training"
+    kept = cache_folder("training")
     made("qat-w4a8", network, photos, epochs=1)
     made("qat-w4a8", network, photos, epochs=1)
     assert len(list(kept.iterdir())) == 1
@@ -346,7 +338,7 @@ def test_a_training_is_one_runs_at_a_time_and_a_finished_one_can_be_read_by_all(
     network: Network, photos: Calibration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = made("qat-w4a8", network, photos, epochs=1)
-    (folder,) = (cache_folder().parent / "training").iterdir()
+    (folder,) = (cache_folder("training")).iterdir()
     with locked(folder):
         with pytest.raises(VeriQuantError, match=f"another run of this very training is at work in {folder}; wait"):
             made("qat-w4a8", network, photos, epochs=1)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from veriquant.benchmarks import Benchmark, load_benchmark
+from veriquant.calibration.context import QuantizationContext
+from veriquant.calibration.result import QuantizationResult
 from veriquant.data.calibration import load_calibration
 from veriquant.deploy import measure_latency, open_embedder
 from veriquant.evaluation import embed, evaluate, protocol_of
@@ -17,8 +19,6 @@ from veriquant.metrics import Options, verify
 from veriquant.metrics.directions import mean_cosine
 from veriquant.networks import Network, load_network
 from veriquant.onnxgraph.graph import Array
-from veriquant.calibration.context import QuantizationContext
-from veriquant.calibration.result import QuantizationResult
 from veriquant.recipes import load_recipe
 
 pytestmark = pytest.mark.real

@@ -12,6 +12,7 @@ import torch
 from hand_made import cosines, in_onnxruntime
 
 from veriquant.allocation.sensitivity import noise_ratios, sqnr_db
+from veriquant.calibration.prepare import prepare
 from veriquant.data.calibration import Calibration, load_calibration
 from veriquant.deploy.pack import pack_planned
 from veriquant.frontends.images import image_batches
@@ -19,8 +20,9 @@ from veriquant.networks import Network, load_network
 from veriquant.networks.export import export_onnx
 from veriquant.networks.families import FAMILIES
 from veriquant.networks.network import network_digest
-from veriquant.calibration.prepare import prepare
 from veriquant.recipes import load_recipe
+from veriquant.recovery import RECOVERIES
+from veriquant.recovery.equalise import EqualiseConfig
 from veriquant.simulation import Costs, Precision, QuantizerCache, observe, simulate, simulate_graph
 
 pytestmark = pytest.mark.real
@@ -41,7 +43,9 @@ def y1(real: Path) -> Prepared:
     network = load_network(f"{real}/networks/mobilefacenet-y1/mobilefacenet-y1.onnx")
     calibration = load_calibration(real / "faces" / "lfw-112x112", FIT + CHECK)
     pixels = np.concatenate(list(image_batches(calibration.samples, network.spec, 8)))
-    simulation = simulate_graph(prepare(network, pixels[:FIT]).graph, network)
+    simulation = simulate_graph(
+        prepare(network, pixels[:FIT], steps=[RECOVERIES.get("equalise").step(EqualiseConfig())]).graph, network
+    )
     images = torch.from_numpy(pixels)
     return Prepared(network, calibration, QuantizerCache(simulation, observe(simulation, images[:FIT])), images[FIT:])
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from veriquant.code_digest import import_digest
 from veriquant.errors import VeriQuantError
-from veriquant.files import code_digest
 from veriquant.locks import locked
 from veriquant.study.store import Store
 
@@ -85,5 +85,5 @@ def test_two_studies_on_one_folder_are_refused_and_leftovers_cleared(tmp_path):
 
 
 def test_the_hash_of_code_tells_rooms_apart():
-    assert code_digest("metrics") == code_digest("metrics")
-    assert code_digest("metrics") != code_digest("frontends")
+    assert import_digest("veriquant.metrics") == import_digest("veriquant.metrics")
+    assert import_digest("veriquant.metrics") != import_digest("veriquant.frontends")

@@ -219,7 +219,8 @@ def _only_files_are_measured(c: Composition) -> str | None:
         if c.solver.solve is None:
             return (
                 f"allocation {c.solver.name!r} measures files in the runtime they are for, and target "
-                f"{c.export.name!r} is simulated: choose target runtime-kernels, or allocation ilp with candidates [W8A8, FP32]"
+                f"{c.export.name!r} is simulated: choose target runtime-kernels, or allocation ilp with candidates "
+                "[W8A8, FP32]"
             )
         return None
     if c.solver.solve is not None and c.solver.chooses_weights:
