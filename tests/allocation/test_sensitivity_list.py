@@ -14,14 +14,27 @@ import torch
 from hand_made import NETWORKS, crossed, fitted, network, pixels, plain, residual, residual_concat
 
 import veriquant.allocation.sensitivity as sensitivity
+import veriquant.caches.sensitivity_store as sensitivity_store
 from veriquant.allocation import build_problem, kendall_tau
 from veriquant.allocation.responses import Response, responses
-from veriquant.allocation.sensitivity import all_candidates, load_list, noise_ratios, sqnr_db
+from veriquant.allocation.sensitivities.fit import fit_noise
+from veriquant.allocation.sensitivity import SensitivityList, all_candidates, load_list
 from veriquant.errors import VeriQuantError
+from veriquant.metrics.sqnr import noise_ratios, sqnr_db
 from veriquant.networks import load_network
 from veriquant.simulation import FP32, TARGETS, Costs, KernelTable, Precision, QuantizerCache, observe, simulate
 
 W8A8 = Precision(8, 8)
+
+
+def measure(
+    made: QuantizerCache, images: torch.Tensor, candidates: object = None, *, cache: Path | None = None, **more: object
+) -> SensitivityList:
+    """Measure a list, kept in a folder where one is given."""
+    if cache is None:
+        return sensitivity.measure(made, images, candidates, **more)
+    store = sensitivity_store.SensitivityStore(cache)
+    return sensitivity_store.measure_cached(made, images, candidates, store=store, **more)
 
 
 def by_hand(full: np.ndarray, quantized: np.ndarray) -> float:
@@ -307,7 +320,8 @@ def test_a_killed_run_goes_on_where_it_was(count: int, tmp_path: Path, monkeypat
 
 
 def test_a_run_killed_between_blocks_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sensitivity, "BLOCK", 4)
+    for module in (sensitivity, sensitivity_store):
+        monkeypatch.setattr(module, "BLOCK", 4)
     groups = list(fitted(plain()).simulation.groups)
     Counted(monkeypatch, dies_after=len(groups) + 1)
     with pytest.raises(KeyboardInterrupt):

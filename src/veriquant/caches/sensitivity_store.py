@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from veriquant.allocation.responses import BLOCK, Candidates
+from veriquant.allocation.responses import BLOCK, Candidates, Embeddings
 from veriquant.allocation.sensitivity import Score, SensitivityList, all_candidates, measure
 from veriquant.caches.folder import cache_folder
 from veriquant.caches.ledger import Fits, Ledger
