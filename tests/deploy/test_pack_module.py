@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hand_made import NETWORKS, cosines, fitted, in_onnxruntime, pixels
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from veriquant.deploy.pack import load_module, pack_planned, save_module
 from veriquant.deploy.pack.safetensors_pack import save_pack
@@ -96,3 +99,35 @@ def test_other_files_are_refused_in_one_line(damage: str, tmp_path: Path) -> Non
     with pytest.raises(VeriQuantError, match=r"net\.safetensors") as caught:
         load_module(path)
     assert "\n" not in str(caught.value)
+
+
+def leaves(value: object, place: tuple = ()) -> list[tuple]:
+    """Return the places of everything in nested JSON data."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place, *(found for key, each in inner for found in leaves(each, (*place, key)))]
+
+
+@pytest.mark.parametrize("other", [None, "x", -1, 1e300, True, [], {}, [[7]], {"a": 1}, 10**30], ids=str)
+def test_a_field_of_another_type_is_one_line(other: object, tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    made = fitted(NETWORKS["plain"](), ranges="minmax")
+    save_module(path, made.simulation, made, planned(made, "W4A8"))
+    with safe_open(path, "np") as file:
+        header = json.loads(file.metadata()["veriquant"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    refused = 0
+    for place in leaves(header)[1:]:
+        changed = json.loads(json.dumps(header))
+        inner = changed
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = other
+        save_file(tensors, path, metadata={"veriquant": json.dumps(changed)})
+        try:
+            load_module(path)
+        except VeriQuantError as error:
+            refused += 1
+            line = str(error)
+            assert len(line) < 700
+            assert "\n" not in line
+    assert refused > len(leaves(header)) // 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from multiprocessing import active_children
@@ -11,6 +12,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from small_world import tiny_network
 
 from veriquant.caches.folder import cache_folder
@@ -384,3 +387,45 @@ def test_iterations_tell_which_they_are(network: Network, photos: Calibration) -
     load_recipe("iterative-2bit", overrides=settings).apply(network, photos, QuantizationContext(say=lines.append))
     told = [line.split(", epoch")[0] for line in lines if ", epoch" in line]
     assert list(dict.fromkeys(told)) == ["iteration 1 of 2, 8.00 bits", "iteration 2 of 2, 2.00 bits"]
+
+
+def _changed(path: Path, change) -> None:
+    """Write a state again with its tensors and its JSON changed."""
+    with safe_open(path, "pt") as file:
+        (key,) = file.metadata()
+        rest = json.loads(file.metadata()[key])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(tensors, rest)
+    save_file(tensors, path, metadata={key: json.dumps(rest)})
+
+
+STATES = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-50]),
+    "empty": lambda path: path.write_bytes(b""),
+    "no JSON": lambda path: _changed(path, lambda tensors, rest: rest.clear()),
+    "step of another type": lambda path: _changed(path, lambda tensors, rest: rest.update(step="all")),
+    "step beyond the end": lambda path: _changed(path, lambda tensors, rest: rest.update(step=10**9)),
+    "epochs of another type": lambda path: _changed(path, lambda tensors, rest: rest.update(epochs=[1, 2])),
+    "recipe of another type": lambda path: _changed(path, lambda tensors, rest: rest.update(recipe=7)),
+    "weights of another shape": lambda path: _changed(
+        path, lambda tensors, rest: tensors.update({name: value[..., None] for name, value in tensors.items()})
+    ),
+    "figures of another shape": lambda path: _changed(
+        path, lambda tensors, rest: tensors.update(history=tensors["history"][:, :1].clone())
+    ),
+    "weights missing": lambda path: _changed(
+        path, lambda tensors, rest: [tensors.pop(name) for name in list(tensors) if name.startswith("model.")]
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", STATES)
+def test_a_kept_training_that_was_damaged_is_done_again_and_said(
+    damage: str, network: Network, photos: Calibration, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = made("qat-w4a8", network, photos, epochs=1)
+    (state,) = (cache_folder().parent / "training").glob("*/last.safetensors")
+    STATES[damage](state)
+    capsys.readouterr()
+    assert made("qat-w4a8", network, photos, epochs=1).onnx == expected.onnx
+    assert "trained again from the start" in capsys.readouterr().err

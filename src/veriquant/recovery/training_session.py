@@ -31,13 +31,13 @@ from veriquant.data.training_set import TrainingSet, from_calibration
 from veriquant.errors import VeriQuantError
 from veriquant.files import json_digest
 from veriquant.locks import locked
-from veriquant.progress import track
+from veriquant.progress import tell, track
 from veriquant.recovery.qat_config import QatConfig
 from veriquant.results import remark
 from veriquant.schemes.observed import ObservedQuantizer
 from veriquant.simulation.trainable import Trainable
 from veriquant.training.augment import PRESETS
-from veriquant.training.checkpoint import LAST
+from veriquant.training.checkpoint import LAST, DamagedStateError
 from veriquant.training.distillation import Distillation, ParameterScales, difference, grouped
 from veriquant.training.heads import Head, make_head
 from veriquant.training.loader import Batches
@@ -174,13 +174,25 @@ def train_qat(
     code = import_digest("veriquant.recovery.training_session", "veriquant.schemes")
     whole = {**key, "loop": loop.decisive(), "code": code, "torch": str(torch.__version__)}
     folder = cache_folder("training") / json_digest(whole)
-    with _alone(folder):
+    what = "loss" if config.labelled else "cosine"
+
+    def trained() -> Mapping[str, float]:
+        """Return the figures of the last epoch."""
         task = _task(session, student, begun=(folder / LAST).exists())
         task.freeze_at = round(config.observe * epochs * len(batches))
-        history = train(task, batches, loop, folder, recipe=whole, say=session.say, part=part)
+        figures = train(task, batches, loop, folder, recipe=whole, say=session.say, part=part).epochs[-1]
+        if what not in figures:
+            raise DamagedStateError(f"{folder / LAST}: its epochs have no {what}")
+        return figures
+
+    with _alone(folder):
+        try:
+            figures = trained()
+        except DamagedStateError as error:
+            tell(f"{error}; as it is kept by VeriQuant itself, it is removed, and trained again from the start")
+            (folder / LAST).unlink(missing_ok=True)
+            figures = trained()
     student.eval()
-    figures = history.epochs[-1]
-    what = "loss" if config.labelled else "cosine"
     return f"{epochs} epochs of {len(batches)} batches, {what} {figures[what]:.4f} in the last"
 
 

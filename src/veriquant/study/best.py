@@ -33,8 +33,16 @@ class BestEpoch:
         if not self._path.exists():
             return
         about = load_checkpoint(self._path).metadata.about
-        if about.get("run") == self.run:
-            self.epoch, self.figures = int(about["epoch"]), dict(about["validation"])
+        if about.get("run") != self.run:
+            return
+        try:
+            figures = {str(name): float(value) for name, value in dict(about["validation"]).items()}
+            self.epoch, self.figures = int(about["epoch"]), figures
+        except (KeyError, TypeError, ValueError) as error:
+            raise VeriQuantError(
+                f"{self._path}: does not tell of which epoch it is; put back a whole one, or remove "
+                f"{self._path.parent} to train from the start"
+            ) from error
 
     def offer(self, epoch: int, figures: dict[str, float]) -> bool:
         """Keep the network as it is now, after `epoch` (counted from 1), if its figures are the best so far."""

@@ -108,7 +108,9 @@ class TrainingRun:
             result = TrainingResult.model_validate_json((self.folder / RESULT).read_bytes())
         except (OSError, ValidationError):
             return None
-        whole = all((self.folder / name).is_file() for name in (BEST, NETWORK))
+        there = all((self.folder / name).is_file() for name in (BEST, NETWORK))
+        told = {"epoch", "selected_by", "value"} <= set(result.best) and {"images", "people"} <= set(result.data)
+        whole = there and told and bool(result.epochs) and "loss" in result.epochs[-1]
         return result if whole and result.run == self._best.run else None
 
     def follow(self) -> None:

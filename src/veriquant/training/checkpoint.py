@@ -9,7 +9,7 @@ step's number (`loop.seed_step`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from veriquant.checks import parse_json
 from veriquant.errors import VeriQuantError
 from veriquant.files import atomic_tensors_path
 
@@ -85,17 +86,21 @@ def _entries(state: State) -> Iterator[tuple[str, Any]]:
             yield f"optimizer.{number}.{name}", value
 
 
+class DamagedStateError(VeriQuantError):
+    """The file of a run's state cannot be used: it is damaged, or of something else. Nothing was taken over from it."""
+
+
 def read_state(path: Path) -> State:
-    """Read a state, its tensors on the CPU; raise `VeriQuantError` where the file is damaged or something else."""
+    """Read a state, its tensors on the CPU; raise `DamagedStateError` where the file is damaged or something else."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            rest = json.loads((file.metadata() or {})[_KEY])
+            rest = parse_json((file.metadata() or {})[_KEY])
             entries = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return _assembled(entries, rest)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise VeriQuantError(
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise DamagedStateError(
             f"{path}: damaged, or not the state of a training run ({type(error).__name__}: {_first_line(error)}); put "
             "back a whole one, or remove it to train from the start"
         ) from error
@@ -112,17 +117,47 @@ def _assembled(entries: dict[str, Any], rest: dict[str, Any]) -> State:
         else:
             number, key = inner.split(".", 1)
             optimizer.setdefault(int(number), {})[key] = value
+    step, columns, epochs = int(rest["step"]), tuple(map(str, rest["columns"])), list(rest["epochs"])
+    if step < 0 or history.dtype != torch.float64 or history.shape != (step, len(columns)):
+        raise ValueError(f"figures of shape {tuple(history.shape)} for {step} steps and {len(columns)} columns")
+    if step and "loss" not in columns:
+        raise ValueError("figures without a loss")
+    if not all(isinstance(each, dict) and {"epoch", "steps", *columns} <= set(each) for each in epochs):
+        raise ValueError("epochs that are none")
     return State(
-        step=int(rest["step"]),
-        recipe=rest["recipe"],
+        step=step,
+        recipe=dict(rest["recipe"]),
         model=model,
         optimizer=optimizer,
-        scaler=rest["scaler"],
+        scaler=dict(rest["scaler"]),
         history=history,
-        columns=tuple(rest["columns"]),
-        epochs=list(rest["epochs"]),
-        threads=tuple(rest.get("threads", ())),
+        columns=columns,
+        epochs=epochs,
+        threads=tuple(map(int, rest.get("threads", ()))),
     )
+
+
+def misfit(state: State, model: Mapping[str, Any], parameters: Sequence[Tensor], steps: int) -> str | None:
+    """Return why a state cannot be that of a run of `steps` steps, None where it can.
+
+    `model`: the task's state dict as it is; `parameters`: what its optimizer moves, in order.
+    """
+    if state.step > steps:
+        return f"it is of step {state.step}, and there are {steps}"
+    wanted, found = ({name: _shape(value) for name, value in each.items()} for each in (model, state.model))
+    if other := sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name)):
+        return f"{other[0]!r} is {found.get(other[0], 'missing')}, expected {wanted.get(other[0], 'none such')}"
+    for number, memory in state.optimizer.items():
+        if not 0 <= number < len(parameters):
+            return f"it remembers parameter {number} of {len(parameters)}"
+        shapes = {_shape(value) for value in memory.values() if isinstance(value, Tensor) and value.ndim}
+        if not shapes <= {_shape(parameters[number])}:
+            return f"what it remembers of parameter {number} is of another shape"
+    return None
+
+
+def _shape(value: Any) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
 def plain(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,10 @@ from veriquant.errors import VeriQuantError
 from veriquant.files import require_writable
 from veriquant.training.checkpoint import (
     LAST,
+    DamagedStateError,
     State,
     epoch_file,
+    misfit,
     plain,
     read_state,
     refuse_other_recipe,
@@ -172,12 +174,18 @@ class _Run:
         state = read_state(path)
         refuse_other_recipe(path, state.recipe, self.recipe)
         groups = self.optimizer.state_dict()["param_groups"]
+        moved = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        if why := misfit(state, self.task.state_dict(), moved, self.steps):
+            raise DamagedStateError(
+                f"{path}: does not fit what is trained now ({why[:200]}); remove the folder to train from the start, "
+                "or name another folder"
+            )
         try:
             self.task.load_state_dict(state.model)
             self.optimizer.load_state_dict({"state": state.optimizer, "param_groups": groups})
             self.fabric.strategy.precision.load_state_dict(state.scaler)
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise VeriQuantError(
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise DamagedStateError(
                 f"{path}: does not fit what is trained now ({' '.join(str(error).split())[:200]}); remove the folder "
                 "to train from the start, or name another folder"
             ) from error

@@ -11,11 +11,8 @@ import os
 from collections.abc import Mapping
 
 import numpy as np
-import onnx
 import torch
-from google.protobuf.message import DecodeError
 from onnx import numpy_helper
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from veriquant.deploy.pack.arrays import laid_out, to_array
@@ -24,6 +21,10 @@ from veriquant.deploy.pack.safetensors_pack import Pack, load_pack, save_pack
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.spec import InputSpec
 from veriquant.networks.network import Network, network_digest
+from veriquant.networks.onnx_bytes import parse_onnx
+from veriquant.networks.onnx_ends import image_input
+from veriquant.networks.onnx_sizes import sizes_are_known
+from veriquant.networks.onnx_structure import check_structure
 from veriquant.onnxgraph.graph import Array, Graph, is_transposed
 from veriquant.schemes import AffineQuantizer, CodebookQuantizer, Codes, Quantizer
 from veriquant.schemes.dorefa import MixedWidths
@@ -33,6 +34,7 @@ from veriquant.simulation.quantizer_cache import RoundedWeight, like
 from veriquant.simulation.steps import QuantizationConfig
 
 _KIND = "module"
+_GRAPH = "its graph"
 
 
 class PackedModule(nn.Module):
@@ -82,10 +84,14 @@ def load_module(path: str | os.PathLike[str]) -> PackedModule:
             simulation, {}, weight_scheme=plan.weight_scheme, activation_scheme=plan.activation_scheme
         )
         _fill(fitted, pack, plan)
-    except (KeyError, TypeError, ValueError, ValidationError, DecodeError) as error:
+        module = PackedModule(simulation, fitted.planned(plan), plan)
+        module(torch.zeros(spec.batch_shape(1)))  # whatever does not fit shows here
+    except VeriQuantError as error:
+        raise VeriQuantError(f"{path}: {error}") from error
+    except Exception as error:  # PyTorch and NumPy raise almost anything where forged parts do not fit
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise VeriQuantError(f"{path} is damaged ({reason}); write it again") from error
-    return PackedModule(simulation, fitted.planned(plan), plan)
+    return module
 
 
 def _without(graph: Graph, codes: Mapping[str, Codes], biases: Mapping[str, Tensor]) -> bytes:
@@ -108,7 +114,8 @@ def _without(graph: Graph, codes: Mapping[str, Codes], biases: Mapping[str, Tens
 
 def _simulation(pack: Pack, spec: InputSpec, plan: Plan) -> Simulation:
     content = pack.blobs["graph"]
-    model = onnx.load_model_from_string(content)
+    model = parse_onnx(content, _GRAPH)
+    check_structure(model, _GRAPH)
     there = {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:
         arrays: dict[int, Array] = {}
@@ -121,6 +128,7 @@ def _simulation(pack: Pack, spec: InputSpec, plan: Plan) -> Simulation:
                 there.add(node.input[place])
                 model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), node.input[place]))
     name = str(pack.metadata["name"])
+    sizes_are_known(model, image_input(model, _GRAPH).name, spec.batch_shape(2), _GRAPH)
     whole = model.SerializeToString()
     network = Network(name, name, spec, whole, 0, network_digest(whole, spec))
     return simulate_graph(Graph(model, own_names=True), network, TARGETS.get(plan.target))

@@ -12,18 +12,21 @@ compressed by zlib). Numbers are float16 where that loses nothing, else float32.
 from __future__ import annotations
 
 import json
+import math
 import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import safetensors
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from veriquant.checks import explain, parse_json
 from veriquant.deploy.pack.arrays import to_array
 from veriquant.deploy.pack.bits import pack_bits, unpack_bits
 from veriquant.deploy.pack.masked import decode, encode
@@ -35,8 +38,35 @@ from veriquant.schemes.power_of_two_grids import COLUMNS, EXPONENT_BITS, lowest,
 
 _KEY = "veriquant"
 _VERSION = 1
-#: Bytes: a graph without its weights is a few ten thousand; what opens to more than this is an attack.
-_LARGEST_BLOB = 1 << 28
+#: Bytes: a graph without its weights is a few ten thousand. What opens to more than this, or to more than so many times
+#: its own size beside a few megabytes, all parts together, is an attack.
+_LARGEST_BLOB, _OPENS_TO, _BESIDE = 1 << 28, 64, 1 << 24
+#: Weights of several widths are entropy-coded: all together are at most so many for a byte, beside a few million.
+_WEIGHTS_A_BYTE, _FREE_WEIGHTS = 512, 1 << 24
+
+
+class _Entry(BaseModel):
+    """What the header says of the codes of an operation's weight."""
+
+    model_config = ConfigDict(strict=True)
+
+    bits: int = Field(ge=1, le=16)
+    shape: Annotated[tuple[Annotated[int, Field(ge=0, lt=1 << 40)], ...], Field(max_length=8, strict=False)]
+    axis: Annotated[int, Field(ge=0)] | None
+
+    @model_validator(mode="after")
+    def _axis_is_there(self) -> _Entry:
+        if self.axis is not None and self.axis >= len(self.shape):
+            raise ValueError(f"axis {self.axis} of {len(self.shape)}")
+        return self
+
+
+class _Header(BaseModel):
+    """The JSON in the file's metadata."""
+
+    version: int
+    codes: dict[str, _Entry]
+    metadata: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -85,13 +115,15 @@ def load_pack(path: str | os.PathLike[str]) -> Pack:
     """Read what `save_pack` wrote; raise `VeriQuantError` for any other file."""
     tensors, header = _read(path)
     try:
-        codes = {name: _codes(name, entry, tensors) for name, entry in header["codes"].items()}
-        metadata = dict(header["metadata"])
-        blobs = {name.removeprefix(PART): _inflated(value) for name, value in tensors.items() if name.startswith(PART)}
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, zlib.error) as error:
+        _check_masks(header, tensors)
+        codes = {name: _codes(name, entry, tensors) for name, entry in header.codes.items()}
+        blobs = _inflated({name: value for name, value in tensors.items() if name.startswith(PART)})
+        parameters = {name: value.float() for name, value in tensors.items() if PART not in name}
+    except VeriQuantError as error:
+        raise VeriQuantError(f"{path}: {error}") from error
+    except Exception as error:  # NumPy, PyTorch and zlib raise almost anything on forged parts
         raise VeriQuantError(f"{path} is damaged ({_line(error)}); write the pack again") from error
-    parameters = {name: value.float() for name, value in tensors.items() if PART not in name}
-    return Pack(codes, parameters, metadata, blobs)
+    return Pack(codes, parameters, header.metadata, blobs)
 
 
 def _stored(codes: Codes) -> dict[str, Array]:
@@ -118,13 +150,26 @@ def _numbers(value: Tensor) -> Array:
     return to_array(half if torch.equal(half.float(), value) else value)
 
 
-def _inflated(value: Tensor) -> bytes:
-    """Return what was compressed; raise ValueError where it would be larger than any graph is."""
-    opened = zlib.decompressobj()
-    content = opened.decompress(to_array(value).tobytes(), _LARGEST_BLOB)
-    if not opened.eof:
-        raise ValueError(f"a part of more than {_LARGEST_BLOB >> 20} MB, or cut off")
-    return content
+def _inflated(parts: Mapping[str, Tensor]) -> dict[str, bytes]:
+    """Return what was compressed, by name; raise ValueError where it would be larger than any graph is."""
+    compressed = {name: to_array(value).tobytes() for name, value in parts.items()}
+    room = min(_LARGEST_BLOB, _BESIDE + _OPENS_TO * sum(map(len, compressed.values())))
+    found = {}
+    for name, content in compressed.items():
+        opened = zlib.decompressobj()
+        found[name.removeprefix(PART)] = opened.decompress(content, max(room, 1))
+        room -= len(found[name.removeprefix(PART)])
+        if not opened.eof or room < 0:
+            raise ValueError("a part that opens to more than any graph has, or is cut off")
+    return found
+
+
+def _check_masks(header: _Header, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where entropy-coded weights claim to be more than their bytes can be."""
+    masks = {name: tensors[f"{name}{PART}masked"] for name in header.codes if f"{name}{PART}masked" in tensors}
+    weights = sum(math.prod(header.codes[name].shape) for name in masks)
+    if weights > _FREE_WEIGHTS + _WEIGHTS_A_BYTE * sum(mask.numel() for mask in masks.values()):
+        raise ValueError(f"{weights} weights in {sum(mask.numel() for mask in masks.values())} bytes")
 
 
 def _narrowest(values: Tensor) -> torch.dtype:
@@ -134,14 +179,14 @@ def _narrowest(values: Tensor) -> torch.dtype:
     return torch.int32
 
 
-def _codes(name: str, entry: dict[str, Any], tensors: Mapping[str, Tensor]) -> Codes:
+def _codes(name: str, entry: _Entry, tensors: Mapping[str, Tensor]) -> Codes:
     """Return the codes that an entry of the header describes; raise ValueError or KeyError where they do not fit it."""
-    bits, shape, axis = entry["bits"], tuple(entry["shape"]), entry["axis"]
+    bits, shape, axis = entry.bits, entry.shape, entry.axis
     masked = tensors.get(f"{name}{PART}masked")
     if masked is not None:
         return _mixture(name, masked, tensors, bits, shape, axis)
     packed = tensors[f"{name}{PART}codes"]
-    values = unpack_bits(packed.numpy(), bits, int(np.prod(shape, dtype=np.int64))).reshape(shape).astype(np.int32)
+    values = unpack_bits(packed.numpy(), bits, math.prod(shape)).reshape(shape).astype(np.int32)
     scale = tensors[f"{name}{PART}scale"].float()
     zero_point = tensors.get(f"{name}{PART}zero_point")
     levels = tensors.get(f"{name}{PART}levels")
@@ -187,7 +232,7 @@ def _along_rows(value: Tensor, pattern: Tensor) -> Tensor:
     return value.reshape(-1, *[1] * (pattern.ndim - 1))
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], _Header]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_KEY)
@@ -197,12 +242,14 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, An
     if text is None:
         raise VeriQuantError(f"{path} is a safetensors file, but no pack of VeriQuant's; give one that it wrote")
     try:
-        header = json.loads(text)
+        header = parse_json(text)
+        if not isinstance(header, dict) or header.get("version") != _VERSION:
+            raise VeriQuantError(f"{path} is a pack of another version than {_VERSION}; write it again with this one")
+        return tensors, _Header.model_validate(header)
+    except ValidationError as error:
+        raise VeriQuantError(f"{path} is damaged ({explain(error)}); write the pack again") from error
     except ValueError as error:
         raise VeriQuantError(f"{path} is damaged ({_line(error)}); write the pack again") from error
-    if not isinstance(header, dict) or header.get("version") != _VERSION:
-        raise VeriQuantError(f"{path} is a pack of another version than {_VERSION}; write it again with this one")
-    return tensors, header
 
 
 def _line(error: Exception) -> str:
