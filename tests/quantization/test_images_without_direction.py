@@ -19,7 +19,7 @@ from veriquant.frontends.sample import Sample
 from veriquant.frontends.spec import InputSpec
 from veriquant.networks.onnx_file import network_of_onnx
 from veriquant.onnxgraph.graph import Graph
-from veriquant.recipes import Recipe
+from veriquant.recipes import load_recipe
 
 SIDE = 16
 SPEC = InputSpec(size=(SIDE, SIDE), mean=(0, 0, 0), std=(255, 255, 255))
@@ -96,11 +96,11 @@ def told(made) -> str:
 
 
 @pytest.mark.parametrize("kind", ["relu", "unit", "contrast", "plain"])
-@pytest.mark.parametrize("method", WITH_IMAGES)
-def test_such_images_are_left_out_counted_and_named(method, kind, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", WITH_IMAGES)
+def test_such_images_are_left_out_counted_and_named(name, kind, tmp_path, monkeypatch):
     monkeypatch.setenv("VERIQUANT_CACHE", str(tmp_path))
     calibration = images(*["drawn"] * 6, *["black"] * 3)
-    recipe = Recipe(name=method, method=method, settings=SHORT.get(method, {}))
+    recipe = load_recipe(name, overrides=SHORT[name])
     made = recipe.apply(network(kind), calibration)
     assert "3 of 9 calibration images left out" in made.notes[0]
     assert "black-6, black-7, black-8" in made.notes[0]
@@ -108,12 +108,12 @@ def test_such_images_are_left_out_counted_and_named(method, kind, tmp_path, monk
     assert made.allocation is None or "NaN" not in made.allocation.model_dump_json()
 
 
-@pytest.mark.parametrize("method", WITH_IMAGES)
+@pytest.mark.parametrize("name", WITH_IMAGES)
 @pytest.mark.parametrize("kinds", [["grey"] * 6, ["black"] * 5 + ["drawn"]], ids=["none", "one"])
-def test_where_nothing_is_left_it_is_one_line(method, kinds, tmp_path, monkeypatch):
+def test_where_nothing_is_left_it_is_one_line(name, kinds, tmp_path, monkeypatch):
     monkeypatch.setenv("VERIQUANT_CACHE", str(tmp_path))
-    recipe = Recipe(name=method, method=method, settings=SHORT.get(method, {}))
-    if len(set(kinds)) > 1 and method == "int8-static":  # one image is enough for this one
+    recipe = load_recipe(name, overrides=SHORT[name])
+    if len(set(kinds)) > 1 and name == "int8-static":  # one image is enough for this one
         assert "5 of 6 calibration images left out" in told(recipe.apply(network("contrast"), images(*kinds)))
         return
     with pytest.raises(VeriQuantError, match=r"can be used|that the network gives no direction for|tensor '") as caught:
@@ -121,12 +121,10 @@ def test_where_nothing_is_left_it_is_one_line(method, kinds, tmp_path, monkeypat
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("method", WITH_IMAGES)
-def test_images_of_one_colour_are_no_trouble_where_the_network_has_none(method, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", WITH_IMAGES)
+def test_images_of_one_colour_are_no_trouble_where_the_network_has_none(name, tmp_path, monkeypatch):
     monkeypatch.setenv("VERIQUANT_CACHE", str(tmp_path))
-    made = Recipe(name=method, method=method, settings=SHORT.get(method, {})).apply(
-        network("plain"), images(*["grey"] * 6)
-    )
+    made = load_recipe(name, overrides=SHORT[name]).apply(network("plain"), images(*["grey"] * 6))
     assert not any("left out" in note for note in made.notes)
     assert not re.search(r"\b(nan|inf)\b", told(made), re.IGNORECASE)
 
