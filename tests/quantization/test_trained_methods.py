@@ -424,7 +424,7 @@ def test_a_kept_training_that_was_damaged_is_done_again_and_said(
     damage: str, network: Network, photos: Calibration, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = made("qat-w4a8", network, photos, epochs=1)
-    (state,) = (cache_folder().parent / "training").glob("*/last.safetensors")
+    (state,) = cache_folder("training").glob("*/last.safetensors")
     STATES[damage](state)
     capsys.readouterr()
     assert made("qat-w4a8", network, photos, epochs=1).onnx == expected.onnx
