@@ -288,9 +288,9 @@ def test_work_ahead_is_bounded_and_ends_with_the_iterator(monkeypatch: pytest.Mo
     read = []
     real = module.decode
 
-    def counting(sample: Sample, *rest: object) -> np.ndarray:
+    def counting(sample: Sample, *rest: object, **more: object) -> np.ndarray:
         read.append(sample.name)
-        return real(sample, *rest)
+        return real(sample, *rest, **more)
 
     monkeypatch.setattr(module, "decode", counting)
     content = encoded(Image.fromarray(pixels())).read()

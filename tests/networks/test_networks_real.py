@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from veriquant.errors import VeriQuantError
-from veriquant.frontends.spec import IMAGENET, RAW
+from veriquant.frontends.spec import IMAGENET, RAW, InputSpec
 from veriquant.networks import Network, load_network
 
 pytestmark = pytest.mark.real
@@ -53,5 +53,14 @@ def test_a_real_network_tells_people_apart(real: Path, case: str, convention: ob
 
 
 def test_a_detector_is_refused_with_its_outputs(real: Path) -> None:
-    with pytest.raises(VeriQuantError, match=r"12 outputs \('cls_8'"):
-        load(real, "networks/yunet/face_detection_yunet_2026may.onnx")
+    path = real / "networks/yunet/face_detection_yunet_2026may.onnx"
+    with pytest.raises(VeriQuantError, match=r"say what it takes \(--input"):
+        load_network(path)
+    with pytest.raises(VeriQuantError, match=r"6 of its outputs can be the embedding: 'cls_8'"):
+        load_network(path, InputSpec(size=(128, 128)))
+
+
+def test_a_voice_network_is_refused_in_one_line(real: Path) -> None:
+    with pytest.raises(VeriQuantError, match="sound") as caught:
+        load_network(real / "networks/campplus/campplus.onnx")
+    assert "\n" not in str(caught.value)

@@ -377,8 +377,8 @@ def test_a_quantized_network_is_refused() -> None:
         s=one(0.1),
     )
     assert "quantized already" in message
-    assert "/in/Quantize" in message
-    assert "give the full-precision network" in message
+    assert "'QuantizeLinear'" in message
+    assert "give the full-precision file" in message
 
 
 @pytest.mark.parametrize(

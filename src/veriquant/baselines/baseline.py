@@ -24,6 +24,8 @@ class Baseline:
     run: Callable[[Network, Any, Calibration | None, QuantizationContext], QuantizationResult]
     calibration_images: Callable[[Any], int] = lambda config: 0
     """From the settings, how many unlabelled images it wants; 0: it needs none."""
+    takes_quantized: bool = False
+    """Whether it leaves a network as it is, so that one that is quantized already may be given."""
 
 
 BASELINES: Registry[Baseline] = Registry("baseline")

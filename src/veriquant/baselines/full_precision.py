@@ -47,7 +47,9 @@ def _faster(network: Network, config: Any, calibration: Any, context: Quantizati
     return QuantizationResult(graph.to_bytes(), full_precision_layers(network.onnx), records)
 
 
-BASELINES.add("fp32", Baseline("fp32", "full precision, the network untouched", NoSettings, _untouched))
+BASELINES.add(
+    "fp32", Baseline("fp32", "full precision, the network untouched", NoSettings, _untouched, takes_quantized=True)
+)
 BASELINES.add(
     "fp32-fast",
     Baseline("fp32-fast", "full precision in an equal form that the runtime computes faster", NoSettings, _faster),

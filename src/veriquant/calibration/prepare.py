@@ -14,6 +14,7 @@ from veriquant.data.calibration import Calibration
 from veriquant.errors import VeriQuantError
 from veriquant.networks.network import Network
 from veriquant.onnxgraph.graph import Graph
+from veriquant.onnxgraph.quantized import refuse_quantized
 from veriquant.onnxgraph.rewrites import fold_batchnorm, fold_constants, merge_clips, rewrite_prelu
 from veriquant.progress import working
 
@@ -47,6 +48,7 @@ def prepare(network: Network, fit: Images, *, steps: Sequence[GraphStep] = (), p
     `fit`: calibration images, standardised. `prelu`: rewrite every PReLU as a convolution and an addition, for runtimes
     that have integer kernels for these alone.
     """
+    refuse_quantized(network.onnx, network.source)
     graph = Graph.from_bytes(network.onnx)
     fold_constants(graph)
     counts = {"batch normalisations folded": fold_batchnorm(graph), "pairs of Clips merged": merge_clips(graph)}

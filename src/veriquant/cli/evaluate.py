@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from veriquant.cli.app import app
-from veriquant.cli.screen import Input, Runtime, check_writable, literal, parse_input, say, table
+from veriquant.cli.screen import Input, Output, Runtime, check_writable, literal, parse_input, say, table
 
 if TYPE_CHECKING:
     from veriquant.results import Evaluation, Metric
@@ -32,6 +32,7 @@ def evaluate(
         int, typer.Option("--threads", min=0, help="Threads of the runtime; 0: as many as there are cores.")
     ] = 0,
     input: Input = None,
+    output: Output = None,
     far: Annotated[
         list[float] | None,
         typer.Option(
@@ -85,7 +86,7 @@ def evaluate(
     places.check()
     for place in written:
         check_writable(place)
-    loaded = load_network(network, spec)
+    loaded = load_network(network, spec, output=output)
     threads = threads or int(machine()["cores"])
     if runtime == "auto":
         choice = choose_runtime(loaded.onnx, loaded.spec, threads=threads, module=loaded.module)

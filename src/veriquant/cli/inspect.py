@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from veriquant.cli.app import app
-from veriquant.cli.screen import Input, literal, parse_input, say, table
+from veriquant.cli.screen import Input, Output, literal, parse_input, say, table
 
 if TYPE_CHECKING:
     from veriquant.deploy import Profile
@@ -28,6 +28,7 @@ def inspect(
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the profile.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     input: Input = None,
+    output: Output = None,
 ) -> None:
     """Show what a network is made of: layers, parameters, multiply-accumulates (MACs), weight ranges, size.
 
@@ -44,7 +45,7 @@ def inspect(
     from veriquant.networks import load_network
     from veriquant.onnxgraph import inspect_onnx
 
-    loaded = load_network(network, parse_input(input))
+    loaded = load_network(network, parse_input(input), output=output)
     info = inspect_onnx(loaded.onnx)
     times = measure(loaded.onnx, loaded.spec, threads=threads) if profile else None
     if as_json:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from veriquant.cli.app import app
-from veriquant.cli.screen import Input, Runtime, check_writable, literal, parse_input, parse_settings, say, table
+from veriquant.cli.screen import (
+    Input,
+    Output,
+    Runtime,
+    check_writable,
+    literal,
+    parse_input,
+    parse_settings,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
     from veriquant.data.training_set import TrainingSet
@@ -69,6 +79,7 @@ def quantize(
         int, typer.Option("--threads", min=1, help="Threads it will run on; recipes that measure use as many.")
     ] = 1,
     input: Input = None,
+    output: Output = None,
 ) -> None:
     """Quantize a network with a recipe and write an ONNX file that carries its input specification.
 
@@ -137,7 +148,7 @@ def quantize(
         )
     if training_set is None:
         _refuse_nameless(chosen)
-    loaded = load_network(network, spec)
+    loaded = load_network(network, spec, output=output)
     check_writable(out)
     for_torch = out.suffix == ".safetensors"
     if for_torch and not chosen.plans():

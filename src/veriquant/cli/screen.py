@@ -32,6 +32,16 @@ Input = Annotated[
 ]
 
 
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        metavar="NAME",
+        help="The output that is the embedding, where an .onnx file has several and it cannot be told.",
+    ),
+]
+
+
 def screen() -> Console:
     """Return a console on stdout."""
     from rich.console import Console

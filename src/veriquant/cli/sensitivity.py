@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from veriquant.cli.app import app
-from veriquant.cli.screen import Input, check_writable, literal, parse_input, parse_settings, say, table
+from veriquant.cli.screen import Input, Output, check_writable, literal, parse_input, parse_settings, say, table
 
 if TYPE_CHECKING:
     from veriquant.allocation import Problem, SensitivityList
@@ -46,6 +46,7 @@ def sensitivity(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of images.")] = 0,
     input: Input = None,
+    output: Output = None,
 ) -> None:
     """Quantize each group of tensors alone, at each width that the target has, and measure the embeddings' noise.
 
@@ -83,7 +84,7 @@ def sensitivity(
             f"--set {useless[0]}: a sensitivity list does not depend on it, or has an option for it; what can be set "
             "are candidates, weight_scheme, activation_scheme, ranges, rounding, bias_correction and equalise"
         )
-    loaded = load_network(network, parse_input(input))
+    loaded = load_network(network, parse_input(input), output=output)
     given = {"target": target, "images": images, "check_images": 1, "metric": by, "sensitivity_images": images}
     recipe = load_recipe("mixed", name="sensitivity", overrides={**given, **asked})
     composition = recipe.composition

@@ -20,6 +20,5 @@ class SimulatedEmbedder(Embedder):
         self._simulation = simulation
         self._change = change
 
-    def __call__(self, batch: Batch) -> Embeddings:
-        """Return the embeddings of `batch`."""
+    def _embed(self, batch: Batch) -> Embeddings:
         return np.asarray(self._simulation.embed(batch, self._change, threads=self.threads))

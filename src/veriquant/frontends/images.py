@@ -9,7 +9,8 @@ What is done to an image, in this order:
 3. greyscale, palette, CMYK and 16-bit images become 8-bit RGB; an alpha channel is ignored;
 4. where the size differs from the specification's, the image is stretched to it, bilinear with antialiasing;
 5. where the sample says so (`Sample.mirrored`), left and right are exchanged;
-6. ``(pixel - mean) / std`` in the specification's colour order and layout.
+6. for a network that takes grey images, the luma (ITU-R BT.601) takes the place of the colours;
+7. ``(pixel - mean) / std`` in the specification's colour order and layout.
 
 Steps 2 to 5 are counted in a `FrontEndStats`, so that nothing is altered in silence. An aligned face crop passes
 through untouched.
@@ -70,7 +71,9 @@ class FrontEndStats:
     rotated: int = 0
     """Turned upright by their EXIF orientation."""
     converted: int = 0
-    """Not 8-bit RGB: greyscale, palette, CMYK, alpha, 16-bit."""
+    """Not 8-bit RGB (greyscale, palette, CMYK, alpha, 16-bit), or not 8-bit grey where the network takes grey."""
+    grey: int = 0
+    """Shown in grey, as the network takes them."""
     mirrored: int = 0
     """Shown mirrored because the sample says so."""
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -82,6 +85,7 @@ class FrontEndStats:
         self.resized += other.resized
         self.rotated += other.rotated
         self.converted += other.converted
+        self.grey += other.grey
         self.mirrored += other.mirrored
         self.sizes.update(other.sizes)
 
@@ -93,7 +97,7 @@ class FrontEndStats:
             more = ", …" if len(self.sizes) > 3 else ""
             parts.append(f"{self.resized} resized (width×height: {common}{more})")
         if self.converted:
-            parts.append(f"{self.converted} converted to RGB")
+            parts.append(f"{self.converted} converted to {'grey' if self.grey else 'RGB'}")
         if self.rotated:
             parts.append(f"{self.rotated} turned upright by EXIF")
         if self.mirrored:
@@ -128,10 +132,13 @@ def mirror(batch: Batch, layout: Literal["NCHW", "NHWC"]) -> Batch:
     return np.ascontiguousarray(batch[..., ::-1] if layout == "NCHW" else batch[:, :, ::-1])
 
 
-def decode(sample: Sample, size: tuple[int, int] | None = None, stats: FrontEndStats | None = None) -> Pixels:
+def decode(
+    sample: Sample, size: tuple[int, int] | None = None, stats: FrontEndStats | None = None, *, grey: bool = False
+) -> Pixels:
     """Return one image as uint8 RGB (height, width, 3), upright, stretched to `size` (height, width) where given.
 
-    A sample that is `mirrored` comes with left and right exchanged.
+    A sample that is `mirrored` comes with left and right exchanged. `grey`: it will be shown in grey, so that `stats`
+    do not count a grey image among the converted ones; its three colours are equal.
     """
     content = sample.read()
     counts = FrontEndStats() if stats is None else stats
@@ -140,9 +147,10 @@ def decode(sample: Sample, size: tuple[int, int] | None = None, stats: FrontEndS
         _check_size(*image.size, len(content))
         image, turned = _upright(image)
         counts.rotated += turned
+        counts.converted += image.mode != ("L" if grey else "RGB")
+        counts.grey += grey
         if image.mode != "RGB":
             image = _rgb(image)
-            counts.converted += 1
         if size is not None and image.size != (size[1], size[0]):
             counts.sizes[image.size[1], image.size[0]] += 1
             counts.resized += 1
@@ -178,6 +186,7 @@ class _Normaliser:
     def __init__(self, spec: InputSpec) -> None:
         self.channels_first = spec.layout == "NCHW"
         self.reverse = spec.color == "BGR"
+        self.grey = spec.color == "GREY"
         self.mean = self._constant(spec.mean, spec)
         self.scale = self._constant(tuple(1 / value for value in spec.std), spec)
         self.subtracts = any(spec.mean)
@@ -193,6 +202,8 @@ class _Normaliser:
     def __call__(self, image: Pixels, out: Batch) -> None:
         if self.reverse:
             image = image[:, :, ::-1]
+        if self.grey:
+            image = luma(image)
         if self.channels_first:
             image = image.transpose(2, 0, 1)
         else:
@@ -203,6 +214,12 @@ class _Normaliser:
             np.copyto(out, image)
         if self.scales:
             np.multiply(out, self.scale, out=out)
+
+
+def luma(image: Pixels) -> Pixels:
+    """Return the grey image, uint8 (height, width, 1), of an RGB one, as Pillow computes it (ITU-R BT.601)."""
+    weighted = image.astype(np.uint32) @ np.array([19595, 38470, 7471], dtype=np.uint32)
+    return ((weighted + 0x8000) >> 16).astype(np.uint8)[:, :, None]
 
 
 def _batches(
@@ -217,7 +234,7 @@ def _batches(
     def fill(part: Sequence[Sample], out: Batch) -> FrontEndStats:
         counts = FrontEndStats()
         for sample, place in zip(part, out, strict=True):
-            normaliser(decode(sample, spec.size, counts), place)
+            normaliser(decode(sample, spec.size, counts, grey=normaliser.grey), place)
         return counts
 
     def finish() -> Batch:

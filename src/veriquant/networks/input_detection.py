@@ -10,8 +10,8 @@ import numpy.typing as npt
 import onnx
 import onnx.numpy_helper
 
-from veriquant.frontends.spec import ARCFACE, FACENET, InputSpec
-from veriquant.networks.onnx_ends import ImageInput
+from veriquant.frontends.spec import ARCFACE, FACENET, LIGHTCNN, InputSpec
+from veriquant.networks.onnx_ends import INTEGERS, ImageInput, type_name
 
 _DEFAULT_SIDE = 112
 
@@ -20,8 +20,13 @@ def detected_input(model: onnx.ModelProto, image: ImageInput) -> InputSpec:
     """Return the specification that the file's own first nodes, or else the field's conventions, speak for."""
     size = (image.size[0] or _DEFAULT_SIDE, image.size[1] or _DEFAULT_SIDE)
     assumed = "" if None not in image.size else f"; the file leaves the size open, {size[0]}×{size[1]} is assumed"
-    first = _first_affine(model, image.name)
-    if first is not None:
+    channels = image.channels or 3
+    first = None if image.kind in INTEGERS else _first_affine(model, image.name)
+    if image.kind in INTEGERS:
+        signed = image.kind == onnx.TensorProto.INT8
+        mean, std = (128.0 if signed else 0.0), 1.0
+        origin = f"the network takes {type_name(image.kind)}: pixels {'-128..127' if signed else '0..255'}"
+    elif first is not None:
         names = "/".join(first.nodes)
         span = np.abs(first.scale) * 255
         with np.errstate(all="ignore"):
@@ -34,18 +39,27 @@ def detected_input(model: onnx.ModelProto, image: ImageInput) -> InputSpec:
             origin = f"the network normalises pixels 0..1 itself (its first nodes: {names}): RGB, x/255"
         else:
             first = None
-    if first is None:
-        convention = FACENET if size == FACENET.size else ARCFACE
+    if first is None and image.kind not in INTEGERS:
+        convention, kind = _convention(size, channels)
         mean, std = convention.mean[0], convention.std[0]
-        kind = "FaceNet" if convention is FACENET else "ArcFace"
-        origin = f"assumed, as nothing in the file tells: {kind} convention, RGB, (x−{mean:g})/{std:g}"
+        scaled = f"x/{std:g}" if not mean else f"(x−{mean:g})/{std:g}"
+        origin = (
+            f"assumed, as nothing in the file tells: {kind} convention, {'grey' if channels == 1 else 'RGB'}, {scaled}"
+        )
     return InputSpec(
         size=size,
-        mean=(mean,) * 3,
-        std=(std,) * 3,
+        color="GREY" if channels == 1 else "RGB",
+        mean=(mean,) * channels,
+        std=(std,) * channels,
         layout="NHWC" if image.layout == "NHWC" else "NCHW",
         origin=origin + assumed,
     )
+
+
+def _convention(size: tuple[int, int], channels: int) -> tuple[InputSpec, str]:
+    if channels == 1:
+        return (LIGHTCNN, "LightCNN") if size == LIGHTCNN.size else (ARCFACE, "ArcFace")
+    return (FACENET, "FaceNet") if size == FACENET.size else (ARCFACE, "ArcFace")
 
 
 @dataclass(frozen=True)

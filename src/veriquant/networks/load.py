@@ -17,15 +17,20 @@ from veriquant.networks.torch_program import load_program, program_kind
 _CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
 
 
-def load_network(source: str | os.PathLike[str], spec: InputSpec | None = None) -> Network:
-    """Load a network from an ``.onnx`` file, ``family:checkpoint`` or a registered name, and run it once.
+def load_network(
+    source: str | os.PathLike[str], spec: InputSpec | None = None, *, output: str | None = None
+) -> Network:
+    """Load a network from an ``.onnx`` file, ``family:checkpoint`` or a registered name, and run it on pictures.
 
     `spec` says what the network takes and wins over what the file or the family say; its layout is NCHW for a
-    checkpoint. A checkpoint is a ``.safetensors`` file or what `torch.save` wrote, the state dict anywhere in it; the
+    checkpoint. `output` names the output that is the embedding, where an ``.onnx`` file has several and it cannot be
+    told. A checkpoint is a ``.safetensors`` file or what `torch.save` wrote, the state dict anywhere in it; the
     embedding's length, the input size and the width follow from its tensors. Files of TorchScript and `torch.export`
     (``.pt2``) are networks as they are, read without running what they should not (`torch_program`).
     """
     text = os.fspath(source)
+    if output is not None and not text.lower().endswith(".onnx"):
+        raise VeriQuantError(f"{text}: only an ONNX file has outputs to choose from; leave out 'output' ({output})")
     if text in PRETRAINED:
         entry = PRETRAINED.get(text)
         return load_family(FAMILIES.get(entry.family), entry.checkpoint(), spec, name=text, source=text)
@@ -42,7 +47,7 @@ def load_network(source: str | os.PathLike[str], spec: InputSpec | None = None) 
             )
         from veriquant.networks.onnx_file import load_onnx
 
-        return load_onnx(path, spec)
+        return load_onnx(path, spec, output)
     prefix, colon, checkpoint = text.partition(":")
     if colon:
         path = Path(checkpoint)

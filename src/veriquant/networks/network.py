@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from veriquant.files import json_digest
 from veriquant.frontends.spec import InputSpec
+from veriquant.networks.plain_ends import PLAIN, Ends
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +20,8 @@ class Network:
     """A full-precision embedding network.
 
     Every network has an ONNX form (`onnx`: the serialised model, exported where it came from a PyTorch checkpoint),
-    which recipes and the ONNX Runtime and OpenVINO runtimes take. `module` is the PyTorch form where there is one.
+    which recipes and the ONNX Runtime and OpenVINO runtimes take: float32 batches to float32 embeddings (n, dim), any n
+    or, where its first axis states a number, so many at a time. `module` is the PyTorch form where there is one.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Network:
     module: nn.Module | None = field(default=None, repr=False, compare=False)
     notes: tuple[str, ...] = ()
     """What was left aside or assumed on loading, in plain words, for the record."""
+    ends: Ends = PLAIN
+    """What the file itself takes and gives, where that is not float32 images and embeddings (n, dim)."""
 
 
 def network_digest(onnx: bytes, spec: InputSpec) -> str:

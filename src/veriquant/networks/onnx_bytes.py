@@ -11,6 +11,7 @@ import onnx.external_data_helper
 
 from veriquant.errors import VeriQuantError
 from veriquant.networks.file_faults import file_fault
+from veriquant.onnxgraph.walk import all_tensors
 
 _TWO_GIB = 2**31
 
@@ -29,7 +30,7 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, bytes]:
     if damage := file_fault(path):
         raise VeriQuantError(f"{path}: {damage}; get it again")
     model = parse_onnx(content, str(path))
-    if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer):
+    if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in all_tensors(model)):
         content = _take_in_external_data(model, path)
     return model, content
 
@@ -49,9 +50,13 @@ def parse_onnx(content: bytes, source: str) -> onnx.ModelProto:
 
 
 def _take_in_external_data(model: onnx.ModelProto, path: Path) -> bytes:
-    places = {
-        entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"
-    }
+    places = {entry.value for tensor in all_tensors(model) for entry in tensor.external_data if entry.key == "location"}
+    outside = sorted(place for place in places if not _is_beside(path, place))
+    if outside:
+        raise VeriQuantError(
+            f"{path}: says that its weights lie in {outside[0][:200]!r}, outside its own folder, where nothing is "
+            "read; put them beside the ONNX file"
+        )
     missing = sorted(place for place in places if not os.path.isfile(path.parent / place))
     if missing:
         raise VeriQuantError(
@@ -61,13 +66,25 @@ def _take_in_external_data(model: onnx.ModelProto, path: Path) -> bytes:
     if size >= _TWO_GIB:
         raise VeriQuantError(f"{path}: its weights take {size / 2**30:.1f} GiB; up to 2 GiB can be loaded")
     try:
-        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+        for tensor in all_tensors(model):  # the library's own loop knows nothing of functions
+            if onnx.external_data_helper.uses_external_data(tensor):
+                onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
+                tensor.data_location = onnx.TensorProto.DEFAULT
+                del tensor.external_data[:]
         return cast(bytes, model.SerializeToString(deterministic=True))
     except Exception as error:
         raise VeriQuantError(
             f"{path}: its weights in {', '.join(sorted(places)[:3])} cannot be read ({first_line(error)}); "
             "get them again"
         ) from error
+
+
+def _is_beside(path: Path, place: str) -> bool:
+    """Tell whether a place, links followed, is in the folder of the ONNX file or below it."""
+    try:
+        return (path.parent / place).resolve().is_relative_to(path.parent.resolve())
+    except (OSError, ValueError, RuntimeError):  # what can be no name of a file, links in a circle
+        return False
 
 
 def first_line(error: Exception) -> str:

@@ -20,6 +20,7 @@ from veriquant.errors import VeriQuantError
 from veriquant.files import read_text
 from veriquant.networks.input_stamp import stamped
 from veriquant.networks.network import Network
+from veriquant.onnxgraph.quantized import refuse_quantized
 from veriquant.recipes.compatibility import check_compatible
 from veriquant.recipes.composition import Composition, compose
 from veriquant.recipes.pipeline import quantize_composed
@@ -142,9 +143,14 @@ class Recipe(BaseModel):
     def apply(
         self, network: Network, calibration: Calibration | None, context: QuantizationContext | None = None
     ) -> QuantizationResult:
-        """Quantize `network`; raise `VeriQuantError` where calibration images are needed and there are none."""
+        """Quantize `network` to a file that takes and gives what the network's own file does.
+
+        Raises `VeriQuantError` where calibration images are needed and there are none, or the network is quantized.
+        """
         self.check()
         context = context or QuantizationContext()
+        if self.baseline_parts is None or not self.baseline_parts[0].takes_quantized:
+            refuse_quantized(network.onnx, network.source)
         if self.calibration_images() and calibration is None:
             raise VeriQuantError(
                 f"recipe {self.name!r} needs calibration images: name a folder of any unlabelled images "
@@ -161,7 +167,8 @@ class Recipe(BaseModel):
             assert calibration is not None
             made = quantize_composed(network, self.composition, calibration, context)
         records = [*(remark("prepare", note) for note in left_out), *made.records]
-        return replace(made, onnx=stamped(made.onnx, network.spec), records=records, source=network)
+        content = network.ends.restored(stamped(made.onnx, network.spec))
+        return replace(made, onnx=content, records=records, source=network)
 
 
 def shipped_recipes() -> dict[str, Recipe]:

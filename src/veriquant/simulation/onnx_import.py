@@ -13,19 +13,9 @@ from torch import fx
 
 from veriquant.errors import VeriQuantError
 from veriquant.onnxgraph.graph import Graph
+from veriquant.onnxgraph.quantized import already_quantized, first_of_codes
 from veriquant.simulation.operators import OPERATORS, Kind, carriers, kind_of
 from veriquant.simulation.operators.site import Assembly, Site
-
-#: Operators of networks that compute in integers already.
-_QUANTIZED = (
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "DynamicQuantizeLinear",
-    "QLinearConv",
-    "QLinearMatMul",
-    "ConvInteger",
-    "MatMulInteger",
-)
 
 
 def import_onnx(graph: Graph) -> fx.GraphModule:
@@ -81,12 +71,8 @@ def _kind(made: fx.Node, kind: Kind) -> dict[str, Kind]:
 
 def _check(nodes: list[NodeProto]) -> None:
     """Raise `VeriQuantError` naming everything among `nodes` that cannot be simulated."""
-    quantized = next((node for node in nodes if node.op_type in _QUANTIZED), None)
-    if quantized is not None:
-        raise VeriQuantError(
-            f"the network is quantized already (operator {quantized.op_type!r}, node {quantized.name!r}); give the "
-            "full-precision network"
-        )
+    if operator := first_of_codes(nodes):
+        raise already_quantized(operator, "it cannot be simulated")
     unknown: dict[str, str] = {}
     for node in nodes:
         ours = node.domain in ("", "ai.onnx")

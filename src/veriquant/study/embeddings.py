@@ -23,7 +23,7 @@ from veriquant.study.timing import expect_latency
 
 #: Images whose embeddings are kept at a time, so that a kill costs seconds and not a whole benchmark.
 BLOCK = 1024
-_COUNTED = ("images", "resized", "rotated", "converted")
+_COUNTED = ("images", "resized", "rotated", "converted", "grey")
 
 
 @dataclass(frozen=True)

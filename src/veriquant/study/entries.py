@@ -41,6 +41,8 @@ class NetworkEntry(Checked):
     """What tables and files call it; without it, the file's stem."""
     input: str | dict[str, Any] | None = None
     """The input specification where the file does not say: the name of a convention, or its keys written out."""
+    output: str | None = None
+    """The output that is the embedding, where an .onnx file has several and it cannot be told."""
     model: str | None = None
     """What a cited table calls this architecture; needed where the study prints such a table."""
     fold: Count | None = None

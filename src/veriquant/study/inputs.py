@@ -147,7 +147,7 @@ def _networks(config: StudyConfig, say: Say) -> list[Network]:
     found = []
     for entry in config.networks:
         say(f"loading {entry.source}")
-        network = load_network(entry.source, input_spec(entry.input))
+        network = load_network(entry.source, input_spec(entry.input), output=entry.output)
         found.append(replace(network, name=entry.name) if entry.name else network)
     if twice := duplicates(network.name for network in found):
         raise VeriQuantError(f"two networks are called {twice[0]!r}: give each a name of its own in the study")

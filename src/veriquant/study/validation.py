@@ -30,8 +30,8 @@ class ModuleEmbedder(Embedder):
         self.threads = torch.get_num_threads()
         self._module = module
 
-    def __call__(self, batch: Batch) -> Embeddings:
-        """Return the embeddings of `batch`, float32 (n, dim); the module is left in the mode it was in."""
+    def _embed(self, batch: Batch) -> Embeddings:
+        """Return the embeddings of `batch`; the module is left in the mode it was in."""
         device = next(self._module.parameters()).device
         training = self._module.training
         self._module.eval()

@@ -47,7 +47,7 @@ class _Failure:
 
 
 class Batches:
-    """The batches of a training set: images float32 (b, 3, height, width) by `spec`, labels int64 (b,).
+    """The batches of a training set: images float32 (b, channels, height, width) by `spec`, labels int64.
 
     `batch_size` counts the images of a batch over all `world_size` processes; process `rank` gets its slice of each
     (equal slices where the size divides, else they differ by one image). Images are decoded as evaluation decodes them,
@@ -223,7 +223,8 @@ class _Batches(Dataset[Loaded | _Failure]):
 
     def _image(self, epoch: int, index: int, stats: FrontEndStats) -> Pixels:
         content = self.training_set.read(index)
-        pixels = decode(Sample(self.training_set.where(index), content=content), self.spec.size, stats)
+        sample = Sample(self.training_set.where(index), content=content)
+        pixels = decode(sample, self.spec.size, stats, grey=self.spec.color == "GREY")
         if self.training_set.mirrored(index):
             pixels = pixels[:, ::-1]
         return self.augment(pixels, np.random.default_rng((_IMAGE, self.seed, epoch, index)))

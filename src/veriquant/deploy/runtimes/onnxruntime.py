@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime as ort
 
-from veriquant.deploy.embedder import Batch, Embedder, Embeddings, filled
+from veriquant.deploy.embedder import Batch, Embedder, Embeddings, nothing
 from veriquant.deploy.runtimes.runtime import RUNTIMES, Loaded, Runtime
 from veriquant.errors import VeriQuantError
 
@@ -30,19 +30,17 @@ class OnnxRuntimeEmbedder(Embedder):
         self.max_batch = fixed if isinstance(fixed, int) else None
         self.spec = loaded.spec
         self.threads = loaded.threads
-        self.dim = int(self._session.get_outputs()[0].shape[-1])
+        stated = (self._session.get_outputs()[0].shape or [None])[-1]
+        self.dim = stated if isinstance(stated, int) else self._embed(nothing(self)).shape[-1]
 
-    def __call__(self, batch: Batch) -> Embeddings:
-        """Return the embeddings of `batch`, float32 (n, dim)."""
-        count = len(batch)
-        batch = filled(batch, self.max_batch)
+    def _embed(self, batch: Batch) -> Embeddings:
         try:
             output = self._session.run(None, {self._input: batch})[0]
         except Exception as error:  # as above
             raise VeriQuantError(
                 f"ONNX Runtime failed on a batch of shape {batch.shape}: {_first_line(error)}"
             ) from error
-        embeddings: Embeddings = np.asarray(output[:count], dtype=np.float32)
+        embeddings: Embeddings = np.asarray(output, dtype=np.float32)
         return embeddings
 
 

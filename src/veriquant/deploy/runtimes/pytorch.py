@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
-
-from veriquant.deploy.embedder import Batch, Embedder, Embeddings
+from veriquant.deploy.embedder import Batch, Embedder, Embeddings, nothing
 from veriquant.deploy.runtimes.runtime import RUNTIMES, Loaded, Runtime
 
 
@@ -23,10 +21,9 @@ class TorchEmbedder(Embedder):
         self._module = copy.deepcopy(loaded.module).eval()
         self.spec = loaded.spec
         self.threads = loaded.threads
-        self.dim = int(self(np.zeros(loaded.spec.batch_shape(1), dtype=np.float32)).shape[1])
+        self.dim = int(self._embed(nothing(self)).shape[-1])
 
-    def __call__(self, batch: Batch) -> Embeddings:
-        """Return the embeddings of `batch`, float32 (n, dim)."""
+    def _embed(self, batch: Batch) -> Embeddings:
         torch = self._torch
         before = torch.get_num_threads()
         if before == self.threads:

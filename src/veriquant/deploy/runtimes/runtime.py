@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from veriquant.deploy.embedder import Embedder
 from veriquant.errors import VeriQuantError
 from veriquant.frontends.spec import InputSpec
+from veriquant.networks.onnx_file import with_plain_ends
 from veriquant.registry import Registry
 
 if TYPE_CHECKING:
@@ -48,14 +49,14 @@ def open_embedder(
 ) -> Embedder:
     """Load a network in a runtime.
 
-    `onnx` is the serialised model; `module` its PyTorch form, which only the runtime 'pytorch' uses.
+    `onnx` is the serialised model, as `load_network` gives it or as a recipe wrote it; `module` its PyTorch form, which
+    only the runtime 'pytorch' uses.
     Raises `VeriQuantError` for an unknown runtime, one that is not installed, or a network that it cannot run.
     """
     chosen = RUNTIMES.get(runtime)
     if threads < 1:
         raise VeriQuantError(f"threads must be at least 1, found {threads}")
-    loaded = Loaded(onnx, spec, threads, module)
-    obstacle = chosen.missing(loaded)
+    obstacle = chosen.missing(Loaded(onnx, spec, threads, module))
     if obstacle:
         raise VeriQuantError(f"runtime {runtime!r} cannot be used: {obstacle}")
-    return chosen.open(loaded)
+    return chosen.open(Loaded(with_plain_ends(onnx, spec), spec, threads, module))
