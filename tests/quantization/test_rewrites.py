@@ -10,7 +10,7 @@ from veriquant.calibration.equality import check_equal
 from veriquant.deploy.sessions import embeddings_of
 from veriquant.onnxgraph.graph import Graph
 from veriquant.onnxgraph.rewrites import fold_batchnorm, merge_clips, rewrite_prelu
-from veriquant.recovery import equalise_activations
+from veriquant.recovery.equalise_activations import equalise_activations
 
 
 def kinds(graph: Graph) -> list[str]:

@@ -5,7 +5,9 @@ import torch
 from recovery_networks import batch, every_layer, simulation
 from torch import Tensor
 
-from veriquant.recovery import AdaRound, BiasCorrection, collect_moments
+from veriquant.recovery.adaround import AdaRound
+from veriquant.recovery.bias_correction import BiasCorrection
+from veriquant.recovery.moments import collect_moments
 from veriquant.schemes import SCHEMES
 from veriquant.simulation import Precision, QuantizationConfig, QuantizerCache
 from veriquant.simulation.observe import watch

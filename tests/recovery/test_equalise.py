@@ -7,8 +7,9 @@ from recovery_networks import Node, batch, model
 from veriquant.deploy.sessions import embeddings_of, watch
 from veriquant.onnxgraph.graph import Graph
 from veriquant.onnxgraph.rewrites.scaling import input_magnitudes
-from veriquant.recovery import equalise_activations, equalise_weights
 from veriquant.recovery.chains import find_chains
+from veriquant.recovery.equalise_activations import equalise_activations
+from veriquant.recovery.equalise_weights import equalise_weights
 
 #: What may stand between two convolutions: its nodes after `c1`, and whether channels can be scaled across it.
 BETWEEN: dict[str, tuple[list[tuple[str, list[str]]], bool]] = {
