@@ -4,9 +4,11 @@ The names below are the public face; each is imported when it is first used::
 
     import veriquant as vq
 
-    network = vq.load_network("face.onnx")
-    result = vq.evaluate(network, vq.load_benchmark("lfw:lfw-112x112"), flip=True)
-    print(result.metrics["accuracy"].value, result.metrics["accuracy"].ci95)
+    network, benchmark = vq.load_network("face.onnx"), vq.load_benchmark("lfw:lfw-112x112")
+    print(vq.evaluate(network, benchmark, flip=True).metrics["accuracy"].ci95)
+    made = vq.quantize(network, "int8", calibration="photos")
+    made.save("face-int8.onnx")
+    print(vq.compare(network, made, on=benchmark))
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 from veriquant.telemetry import decline
 
 if TYPE_CHECKING:
+    from veriquant.api import NetworkComparison, compare, load_calibration, quantize
     from veriquant.benchmarks import Benchmark, load_benchmark
+    from veriquant.calibration.result import QuantizationResult
     from veriquant.deploy.embedder import Embedder
     from veriquant.deploy.pack import load_module
     from veriquant.deploy.runtimes import open_embedder
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from veriquant.networks import Network, load_network
     from veriquant.recipes import Recipe, load_recipe
     from veriquant.report import write_report
+    from veriquant.simulation.plan import Plan, load_plan
     from veriquant.study import run_study
 
 decline()
@@ -38,14 +43,21 @@ _HOME = {
     "Embedder": "veriquant.deploy.embedder",
     "InputSpec": "veriquant.frontends.spec",
     "Network": "veriquant.networks",
+    "NetworkComparison": "veriquant.api",
+    "Plan": "veriquant.simulation.plan",
+    "QuantizationResult": "veriquant.calibration.result",
     "Recipe": "veriquant.recipes",
     "VeriQuantError": "veriquant.errors",
+    "compare": "veriquant.api",
     "evaluate": "veriquant.evaluation",
     "load_benchmark": "veriquant.benchmarks",
+    "load_calibration": "veriquant.api",
     "load_module": "veriquant.deploy.pack",
     "load_network": "veriquant.networks",
+    "load_plan": "veriquant.simulation.plan",
     "load_recipe": "veriquant.recipes",
     "open_embedder": "veriquant.deploy.runtimes",
+    "quantize": "veriquant.api",
     "run_study": "veriquant.study",
     "write_report": "veriquant.report",
 }
@@ -55,15 +67,22 @@ __all__ = [
     "Embedder",
     "InputSpec",
     "Network",
+    "NetworkComparison",
+    "Plan",
+    "QuantizationResult",
     "Recipe",
     "VeriQuantError",
     "__version__",
+    "compare",
     "evaluate",
     "load_benchmark",
+    "load_calibration",
     "load_module",
     "load_network",
+    "load_plan",
     "load_recipe",
     "open_embedder",
+    "quantize",
     "run_study",
     "write_report",
 ]

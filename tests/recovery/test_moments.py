@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from recovery_networks import batch, every_layer, simulation
 
 from veriquant.errors import VeriQuantError
-from veriquant.recovery import collect_moments, moments
-from veriquant.recovery.moments import InputMoments, parts_of, patches
+from veriquant.recovery import moments
+from veriquant.recovery.moments import InputMoments, collect_moments, parts_of, patches
 from veriquant.simulation.weighted import Convolution
 
 LAYERS = {"c1": "image", "c2": "r1", "c3": "c2", "c4": "p3", "g5": "f4", "embedding": "g5"}
