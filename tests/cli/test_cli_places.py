@@ -53,13 +53,17 @@ COMMANDS: dict[str, list[tuple[str, dict[str, str]]]] = {
     ],
     "train": [("{file} --out {into}", {"file": "train.yaml", "checkpoint": "weights.pt", "people": _PEOPLE})],
     "demo": [("--small --out {into}", {})],
+    "align": [],
     **{verb: [("", {})] for verb in ("inspect", "networks", "recipes", "benchmarks")},
 }  # fmt: skip
 #: Options that take a text and name neither an input nor an output.
 NEITHER = {
     "evaluate": {"runtime", "input"},
     "quantize": {"budget", "runtime", "input"},
-    "sensitivity": {"target", "input"},
+    "sensitivity": {"target", "input", "by"},
+    "recipes": {"name"},
+    # its outputs lie in a folder that may hold no photograph: see test_cli_align
+    "align": {"photographs", "out", "detector", "size", "crop", "face"},
     "train": {"only"},
     "inspect": {"network", "input"},
 }

@@ -131,7 +131,7 @@ def quantize(
     places = places.reads("--plan", plan) if follows else places.writes("--plan", plan)
     places.reads("--set", overrides).writes("--out", out).check()
     chosen = load_recipe(recipe or ("fixed" if follows else "int8"), overrides=overrides)
-    places.reads("a setting of the recipe", chosen.settings()).check()
+    places.reads("a setting of the recipe", chosen.model_dump()).check()
     if plan is not None and not follows:
         if not chosen.plans():
             raise VeriQuantError(f"recipe {chosen.name!r} makes no plan, so --plan {plan} has nothing to hold")

@@ -106,7 +106,12 @@ def _settings(config: BaseModel, indent: str) -> Iterator[str]:
         value = plain[key]
         if isinstance(value, dict) and value.get("kind") == "veriquant-plan":
             value = "…"
-        yield f"{indent}{key}: {_plain(value)}"
+        line = f"{indent}{key}: {_plain(value)}"
+        if len(line) <= _WIDTH or not isinstance(value, dict):
+            yield line
+        else:
+            yield f"{indent}{key}:"
+            yield from (f"{indent}  {inner}: {_plain(each)}" for inner, each in value.items())
         if field.description:
             yield from _wrapped(f"# {' '.join(field.description.split())}", f"{indent}  ")
 

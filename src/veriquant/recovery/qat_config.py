@@ -76,6 +76,10 @@ class QatConfig(Config):
         """Whether it learns who is who."""
         return self.loss != TEACHER
 
+    def _changed(self, name: str) -> bool:
+        """Tell whether a setting was given, and is not what it would be anyway."""
+        return name in self.model_fields_set and getattr(self, name) != type(self).model_fields[name].default
+
     @field_validator("augmentation")
     @classmethod
     def _augmentation(cls, value: str) -> str:
@@ -90,13 +94,13 @@ class QatConfig(Config):
                 "scale and margin are those of a margin head, which loss 'teacher' has not: leave them out, or set "
                 "them to null where a recipe brings them"
             )
-        if self.loss != TEACHER and "distance" in self.model_fields_set:
+        if self.loss != TEACHER and self._changed("distance"):
             raise ValueError(f"distance is that of loss 'teacher': leave it out with loss {self.loss!r}")
-        if self.range_learning == "learned" and "observe" in self.model_fields_set:
+        if self.range_learning == "learned" and self._changed("observe"):
             raise ValueError("observe is for range_learning 'observed': learned levels are never frozen; leave it out")
-        if self.feature_weight == 0 and "feature_tensors" in self.model_fields_set:
+        if self.feature_weight == 0 and self._changed("feature_tensors"):
             raise ValueError("feature_tensors are compared with a feature_weight above 0: leave them out, or raise it")
-        if self.range_learning == "observed" and "quantizer_lr" in self.model_fields_set:
+        if self.range_learning == "observed" and self._changed("quantizer_lr"):
             raise ValueError(
                 "quantizer_lr is that of learned levels, and observed ranges follow no gradient: leave it out"
             )

@@ -119,7 +119,7 @@ def _beside(row: TableRow, variant: Variant, cited: CitedTable) -> int:
     places = [n for n, each in enumerate(cited.rows) if (each.model, each.precision) == (row.model, row.precision)]
     if not places:
         return max(n for n, each in enumerate(cited.rows) if each.model == row.model)
-    if variant.iteration is not None and variant.recipe_settings.get("iterations") == len(places):
+    if variant.iteration is not None and _iterations(variant) == len(places):
         return places[variant.iteration - 1]
     bits = row.average_bits
     if bits is None:
@@ -128,6 +128,12 @@ def _beside(row: TableRow, variant: Variant, cited: CitedTable) -> int:
     if row.precision == "fixed" and abs(cited.rows[nearest].average_bits - bits) > _SAME_BITS:
         return places[-1]
     return nearest
+
+
+def _iterations(variant: Variant) -> int | None:
+    """Return how many iterations a recipe goes through, where its allocation goes in iterations."""
+    found = variant.recipe_settings.get("allocation", {}).get("iterations")
+    return None if found is None else int(found)
 
 
 def _places(lines: Sequence[Line], number: int) -> list[str]:

@@ -69,7 +69,7 @@ def keep_apart(config: StudyConfig, path: str | os.PathLike[str] | None, folder:
     """Raise `VeriQuantError` where writing results into `folder` would overwrite what the study reads."""
     files = [entry.recipe for entry in config.recipes if entry.recipe.endswith((".yaml", ".yml"))]
     places = Places().reads("the study", path).reads("named in the study", config.model_dump())
-    places.reads("named in a recipe", [load_recipe(file).settings for file in files])
+    places.reads("named in a recipe", [load_recipe(file).model_dump() for file in files])
     places.writes_into("the folder of results", folder, _WRITTEN).check()
 
 

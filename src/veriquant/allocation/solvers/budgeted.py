@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from veriquant.allocation.budget import CostBudget, TaskBudget, parse_budget
 from veriquant.allocation.front import front
@@ -55,7 +55,7 @@ class BudgetConfig(Config):
     ``tar@far=1e-3>=0.975`` or ``accuracy>=fp32-0.003``, which needs a benchmark."""
     candidates: tuple[str, ...] = ()
     """Precisions to choose from, such as W4A8; empty: all of the target."""
-    sensitivity: str | dict[str, Any] = "sqnr"
+    sensitivity: str | dict[str, Any] = Field(default="sqnr", validate_default=True)
     """What harm is measured by, by name, or with settings as in {hessian: {tolerance: 0.02}}."""
     search: str | None = None
     """Of task targets: sequential, binary or binary+interpolation; empty: the last."""
