@@ -58,14 +58,14 @@ COMMANDS: dict[str, list[tuple[str, dict[str, str]]]] = {
 }  # fmt: skip
 #: Options that take a text and name neither an input nor an output.
 NEITHER = {
-    "evaluate": {"runtime", "input"},
-    "quantize": {"budget", "runtime", "input"},
-    "sensitivity": {"target", "input", "by"},
+    "evaluate": {"runtime", "input", "output"},
+    "quantize": {"budget", "runtime", "input", "output"},
+    "sensitivity": {"target", "input", "by", "output"},
     "recipes": {"name"},
     # its outputs lie in a folder that may hold no photograph: see test_cli_align
     "align": {"photographs", "out", "detector", "size", "crop", "face"},
     "train": {"only"},
-    "inspect": {"network", "input"},
+    "inspect": {"network", "input", "output"},
 }
 OUTPUTS = ("out", "plan", "front", "into")
 #: What a study and a run of a training write into their folder: a place in it where an input might lie.

@@ -224,7 +224,7 @@ def test_a_budget_of_latency_is_kept_or_names_the_nearest() -> None:
     ("target", "runtime"), [("generic", "onnxruntime"), ("wide", "onnxruntime"), ("onnxruntime-x86", "openvino")]
 )
 def test_latency_needs_kernels_that_can_be_timed(target: str, runtime: str) -> None:
-    with pytest.raises(VeriQuantError, match="choose target onnxruntime-x86 and runtime onnxruntime"):
+    with pytest.raises(VeriQuantError, match="choose target onnxruntime-x86"):
         made(QuantizationContext(runtime, 1), target=target, budget="latency=0.5x")
 
 
