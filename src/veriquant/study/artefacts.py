@@ -21,7 +21,7 @@ from veriquant.networks import Network
 from veriquant.networks.network import network_digest
 from veriquant.networks.onnx_file import network_of_onnx
 from veriquant.recipes import Recipe
-from veriquant.results import Allocation, Layer, Record
+from veriquant.results import Allocation, Layer, Record, StageRecord
 from veriquant.simulation import Plan
 from veriquant.study.config import file_name
 from veriquant.study.context import Context
@@ -55,6 +55,7 @@ class Facts(Record):
     """What the store remembers beside an artefact, as the results take it over."""
 
     layers: list[Layer]
+    metrics: list[StageRecord]
     notes: list[str]
     plan: Plan | None
     allocation: Allocation | None
