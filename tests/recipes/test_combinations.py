@@ -10,7 +10,10 @@ import pytest
 import torch
 from small_world import photos, tiny_network
 
+from veriquant.allocation import build_problem
 from veriquant.allocation.sensitivities import SENSITIVITIES
+from veriquant.allocation.sensitivities.base import with_harm
+from veriquant.allocation.sensitivity import measure
 from veriquant.allocation.solvers import SOLVERS
 from veriquant.calibration.context import QuantizationContext
 from veriquant.data.calibration import Calibration, load_calibration
@@ -18,8 +21,10 @@ from veriquant.errors import VeriQuantError
 from veriquant.exports import EXPORTS
 from veriquant.networks import Network, load_network
 from veriquant.recipes import Recipe
+from veriquant.recipes.pipeline import calibrate
 from veriquant.recovery import RECOVERIES, TrainingRecovery
 from veriquant.schemes import SCHEMES
+from veriquant.simulation import Precision
 
 FEW = {"images": 6, "check_images": 4}
 SHORT = {"train_images": 8, "epochs": 1, "batch_size": 4}
@@ -152,17 +157,30 @@ def test_solvers_and_sensitivities(solver: str, sensitivity: str, network: Netwo
 
 
 def test_the_integer_programme_sums_what_was_asked_for(network: Network, images: Calibration) -> None:
-    """FIT and SQNR differ by more than their scale: what is summed is the harm of the sensitivity that was named."""
-    from veriquant.allocation.sensitivity import SensitivityList
+    """Before, FIT with the integer programme gave the bytes of SQNR: the harm that is named is what it solves with."""
+    recipe = Recipe.model_validate(document("symmetric", "ilp", [], "generic"))
+    assert recipe.composition is not None
+    model, _ = calibrate(network, recipe.composition, images)
+    plain = measure(model.quantizers, model.fit)
+    harms = {
+        name: {Precision.parse(e.precision): 7.0 + number for number, e in enumerate(plain.entries) if e.group == name}
+        for name in plain.by_group()
+    }
+    problem = build_problem(model.costs, with_harm(plain, harms, "mine"))
+    for name, by_precision in harms.items():
+        for precision, harm in by_precision.items():
+            assert problem.option(name, precision).noise == harm
 
-    entries = [
-        {"group": "a", "precision": "W4A8", "sqnr": 10.0, "noise": 0.1, "score": 1.0, "harm": 5.0},
-        {"group": "b", "precision": "W4A8", "sqnr": 20.0, "noise": 0.01, "score": 2.0},
-    ]
-    found = SensitivityList(
-        network="n", digest="d", target="generic", samples=1, settings={}, entries=entries, seconds=0.0
-    )
-    assert [entry.additive for entry in found.entries] == [5.0, 0.01]
+
+def test_settings_of_a_rounding_make_another_sensitivity_list(network: Network, images: Calibration) -> None:
+    budget = {"weights": {}, "allocation": {"solver": "ilp", "candidates": ["W2A8", "W4A8"], "budget": "bops=0.3"}}
+    keys = set()
+    for iterations in (1, 2):
+        recovery = ["equalise", {"adaround": {"iterations": iterations}}]
+        recipe = Recipe.model_validate({"name": "r", "calibration": FEW, **budget, "recovery": recovery})
+        assert recipe.composition is not None
+        keys.add(calibrate(network, recipe.composition, images)[0].rounding_key)
+    assert len(keys) == 2
 
 
 @pytest.mark.parametrize("name", ["qat", "staged_qat"])

@@ -1,4 +1,4 @@
-"""QuantizerCache levels are made once and stored in float16's numbers; plans are data that a hand may edit."""
+"""Fitted levels are made once and stored in float16's numbers; plans are data that a hand may edit."""
 
 from __future__ import annotations
 

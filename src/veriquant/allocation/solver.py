@@ -53,8 +53,8 @@ class Allocated:
     precisions: dict[str, Precision]
     plan: Plan | None = None
     """A plan that was given, to be followed as it is."""
-    record: Callable[[Plan, int], Allocation] | None = field(default=None, repr=False)
-    """Makes the record of the choice from the plan and the bytes of its file."""
+    record: Allocation | None = field(default=None, repr=False)
+    """How the choice came about, where it was one."""
     noise: dict[str, float] = field(default_factory=dict)
     """By group: the noise-to-signal ratio of each group quantized alone, where it was measured."""
     content: bytes | None = field(default=None, repr=False)

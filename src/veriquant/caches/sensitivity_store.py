@@ -68,7 +68,8 @@ def measure_cached(
 ) -> SensitivityList:
     """Return the sensitivity list as `measure` gives it, taken from the store where it is known.
 
-    `recovery` names how weights were rounded. What is measured is kept part by part: a killed run goes on.
+    `recovery` tells how weights were rounded, with all settings. What is measured is kept part by part: a killed run
+    goes on.
     """
     store = store or SensitivityStore()
     asked = candidates if candidates is not None else all_candidates(fitted)
@@ -121,7 +122,7 @@ def sensitivity_key(
             "candidates": {group: [str(each) for each in precisions] for group, precisions in asked.items()},
             "settings": dict(settings),
             "metric": metric,
-            "code": import_digest("veriquant.allocation.sensitivity"),
+            "code": import_digest("veriquant.allocation.sensitivity", "veriquant.recovery"),
             "torch": torch.__version__,
         }
     )

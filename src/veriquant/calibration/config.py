@@ -9,10 +9,6 @@ from veriquant.schemes import RULES, SCHEMES
 from veriquant.simulation.precision import FLOAT_BITS
 
 
-def _width(value: int | str | None) -> int | str | None:
-    return FLOAT_BITS if value == "float" else value
-
-
 class CalibrationConfig(Config):
     """Unlabelled images."""
 
@@ -22,7 +18,26 @@ class CalibrationConfig(Config):
     """How many others measure what comes out."""
 
 
-class WeightsConfig(Config):
+class _TensorConfig(Config):
+    """What weights and activations have in common."""
+
+    @field_validator("bits", mode="before", check_fields=False)
+    @classmethod
+    def _bits(cls, value: int | str | None) -> int | str | None:
+        return FLOAT_BITS if value == "float" else value
+
+    @field_validator("scheme", check_fields=False)
+    @classmethod
+    def _scheme(cls, value: str) -> str:
+        return SCHEMES.get(value).name
+
+    @field_validator("ranges", check_fields=False)
+    @classmethod
+    def _ranges(cls, value: str | None) -> str | None:
+        return None if value is None else RULES.get(value).name
+
+
+class WeightsConfig(_TensorConfig):
     """How weights are quantized."""
 
     scheme: str = "symmetric"
@@ -32,23 +47,8 @@ class WeightsConfig(Config):
     ranges: str | None = None
     """The range rule, where the scheme takes one; empty: that of the activations."""
 
-    @field_validator("bits", mode="before")
-    @classmethod
-    def _bits(cls, value: int | str | None) -> int | str | None:
-        return _width(value)
 
-    @field_validator("scheme")
-    @classmethod
-    def _scheme(cls, value: str) -> str:
-        return SCHEMES.get(value).name
-
-    @field_validator("ranges")
-    @classmethod
-    def _ranges(cls, value: str | None) -> str | None:
-        return None if value is None else RULES.get(value).name
-
-
-class ActivationsConfig(Config):
+class ActivationsConfig(_TensorConfig):
     """How activations are quantized."""
 
     scheme: str = "asymmetric"
@@ -57,18 +57,3 @@ class ActivationsConfig(Config):
     """The width of all activations, or 'float'; empty: the allocation's to choose."""
     ranges: str = "mse"
     """The range rule: minmax, percentile, mse or entropy."""
-
-    @field_validator("bits", mode="before")
-    @classmethod
-    def _bits(cls, value: int | str | None) -> int | str | None:
-        return _width(value)
-
-    @field_validator("scheme")
-    @classmethod
-    def _scheme(cls, value: str) -> str:
-        return SCHEMES.get(value).name
-
-    @field_validator("ranges")
-    @classmethod
-    def _ranges(cls, value: str) -> str:
-        return RULES.get(value).name

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +59,8 @@ class CalibratedModel:
     """How channels were equalised before."""
     rounding: Literal["nearest", "adaround"] = "nearest"
     bias_correction: bool = False
+    rounding_settings: dict[str, Any] = field(default_factory=dict)
+    """By recovery: the settings of those that say how weights are rounded."""
     records: list[StageRecord] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -70,6 +73,11 @@ class CalibratedModel:
     def recovery(self) -> str:
         """Return how weights are rounded, in words."""
         return f"{self.rounding}{', bias corrected' if self.bias_correction else ''}"
+
+    @property
+    def rounding_key(self) -> str:
+        """Return how weights are rounded, with all settings: what a sensitivity list is kept under."""
+        return json.dumps(self.rounding_settings, sort_keys=True)
 
     def noise(self, precisions: Mapping[str, Precision]) -> float:
         """Return the mean noise-to-signal ratio of the embeddings of the check images under an assignment."""

@@ -30,12 +30,12 @@ def recipes(
     \b
     A recipe of your own is a small YAML file, scheme × allocation × recovery × export:
       name: careful
-      weights:     {scheme: kmeans}
+      weights:     {scheme: kmeans, bits: 4}
       activations: {scheme: asymmetric, bits: 8}
       allocation:  {solver: fixed}
       recovery:    [equalise, {qat: {epochs: 3}}]
       export:      {target: generic}
-    with weights.bits: 4 it is complete. It is used as --recipe careful.yaml, on the command line and in a study alike.
+    It is used as --recipe careful.yaml, on the command line and in a study alike.
 
     \b
     Examples:

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
 _SHOWN = 12
 #: Settings of recipes that a list has no use for: they choose from it, or have an option of their own here.
-_OF_PHASE_2 = ("budget", "search", "allocation", "metric", "check_images", "images", "sensitivity_images", "target")
+_OF_PHASE_2 = (
+    "budget",
+    "search",
+    "allocation",
+    "metric",
+    "check_images",
+    "images",
+    "sensitivity_images",
+    "target",
+    "solver",
+)
 
 
 @app.command(short_help="Which layers are to blame: the harm of each quantizer group alone.")
@@ -79,7 +89,7 @@ def sensitivity(
     for path in (out, front):
         if path is not None:
             check_writable(path)
-    if useless := [key for key in asked if key in _OF_PHASE_2]:
+    if useless := [key for key in asked if key.rpartition(".")[2] in _OF_PHASE_2]:
         raise VeriQuantError(
             f"--set {useless[0]}: a sensitivity list does not depend on it, or has an option for it; what can be set "
             "are candidates, weight_scheme, activation_scheme, ranges, rounding, bias_correction and equalise"
@@ -90,8 +100,10 @@ def sensitivity(
     composition = recipe.composition
     assert composition is not None
     assert isinstance(composition.allocation, BudgetConfig)
+    if composition.training_steps:
+        raise VeriQuantError("--set recovery: a list is measured before anything trains; leave training out")
     if composition.judged:
-        raise VeriQuantError(f"--by {by}: needs a modelmark; take it in a recipe (--set allocation.sensitivity={by})")
+        raise VeriQuantError(f"--by {by}: needs a benchmark; take it in a recipe (--set allocation.sensitivity={by})")
     samples = calibration_set(calibration, images + 1, seed)
     say(f"calibration: {samples.note}")
     samples, left_out = usable(samples, loaded)

@@ -63,6 +63,7 @@ def calibrate(
     names = [recovery.name for recovery, _ in composition.rounding_steps]
     for recovery, config in composition.rounding_steps:
         recovery.attach(model, config, [name for name in names if name != recovery.name])
+        model.rounding_settings[recovery.name] = config.plain()
     return model, split
 
 
@@ -92,9 +93,10 @@ def recover(
         started = time.perf_counter()
         key = {
             **{section: plain[section] for section in ("calibration", "weights", "activations", "export")},
-            "rounding": [recovery.name for recovery, _ in composition.rounding_steps],
+            "rounding": model.rounding_settings,
             "prepared": [[step.name, step.variant] for step in composition.graph_steps],
             "precisions": {name: str(each) for name, each in allocated.precisions.items()},
+            "plan": None if allocated.plan is None else allocated.plan.model_dump(mode="json"),
             "before": [config.decisive() for _, config in composition.training_steps[:number]],
         }
         student = None if trained is None else trained.student
@@ -113,10 +115,14 @@ def export(model: CalibratedModel, allocated: Allocated, trained: Trained | None
         plan = plan.model_copy(update={"note": trained.note})
     content = allocated.content if trained is None else None
     content = content or model.file(plan)
-    record = None if allocated.record is None else allocated.record(plan, len(content))
-    if record is not None:
-        plan = plan.model_copy(update={"note": {**provenance(record), **plan.note}})
     noise, sqnr = model.noise_under(model.quantizers.planned(plan))
+    record = allocated.record
+    if record is not None:
+        note = {**provenance(record), **plan.note}
+        if trained is not None:  # the record is of the choice, which was made before
+            note["sqnr_db"] = round(sqnr, 3)
+            record = record.model_copy(update={"file_bytes": len(content)})
+        plan = plan.model_copy(update={"note": note})
     costs = model.costs
     average = (
         costs.average_bits(precisions) if trained is None else trained.average_bits or costs.average_bits(precisions)

@@ -15,6 +15,7 @@ from veriquant.recovery.training_run import (
     TrainingRequest,
     activation_levels,
     corrected_biases,
+    float_operations,
     freeze_student,
     weight_bits,
     weight_levels,
@@ -65,7 +66,7 @@ def new_student(request: TrainingRequest, config: QatConfig) -> Trainable:
         activation_levels(model, precisions, config),
         {name: each.latent for name, each in made.items() if each.latent is not None},
         corrected_biases(model, bits, schemes),
-        floats_learn=False,
+        held=float_operations(model, bits),
     )
 
 

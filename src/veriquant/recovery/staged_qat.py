@@ -26,6 +26,7 @@ from veriquant.recovery.training_run import (
     Trained,
     TrainingRequest,
     activation_levels,
+    float_operations,
     freeze_student,
     learning_weight,
     weight_bits,
@@ -89,13 +90,14 @@ def _widths_in_turn(request: TrainingRequest, config: StagedQatConfig) -> Traine
     before = model.noise_under(model.quantizers.change(precisions, codes=True))[1]
     widths = sorted(set(bits.values()))
     key = {**request.key_of(session, "staged_qat"), "widths": bits}
-    student = Trainable(model.simulation, {}, activation_levels(model, precisions, config))
+    held = float_operations(model, bits)
+    student = Trainable(model.simulation, {}, activation_levels(model, precisions, config), held=held)
     records: list[StageRecord] = []
     lengths: list[int] = []
     with closing(session.batches):
         for number, width in enumerate(widths, 1):
             added = {name: each for name, each in bits.items() if each == width}
-            student = _with_weights(model, student, added, schemes, config)
+            student = _with_weights(model, student, added, schemes, config, held)
             lengths.append(config.length(number, len(widths)))
             part = f"stage {number} of {len(widths)}, layers of at most {width} bits"
             done = {**key, "lengths": list(lengths)}
@@ -133,6 +135,7 @@ def _with_weights(
     bits: dict[str, int],
     schemes: dict[str, str],
     config: StagedQatConfig,
+    held: set[str],
 ) -> Trainable:
     """Return a student in which more weights are on levels, fitted to what the weights have become by now."""
     latent, biases = student.latent_weights(), student.latent_biases()
@@ -147,7 +150,7 @@ def _with_weights(
         levels[name] = made.quantizer
         if made.latent is not None:
             latent[name] = made.latent
-    return Trainable(model.simulation, levels, student.activation_levels(), latent, biases)
+    return Trainable(model.simulation, levels, student.activation_levels(), latent, biases, held=held)
 
 
 # --------------------------------------------------------------------------- iterations of a mask by magnitude

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,13 +162,13 @@ def _cannot(scheme: Scheme, config: QatConfig) -> str:
     )
 
 
+def float_operations(model: CalibratedModel, bits: Mapping[str, int]) -> set[str]:
+    """Return the operations whose weights stay in floating point for good: a plan has them as they were."""
+    return {name for group in model.simulation.groups.values() for name in group.weights} - set(bits)
+
+
 def freeze_student(
     model: CalibratedModel, student: Trainable, bits: Mapping[str, int], schemes: Mapping[str, str]
 ) -> None:
     """Put what a student has become into the model's quantizers, where its plan finds it."""
     student.freeze_into(model.quantizers, {name: (bits[name], schemes[name]) for name in bits})
-
-
-def quantized_operations(student: Trainable) -> Collection[str]:
-    """Return the operations whose weights a student has on levels."""
-    return student.quantized().keys()

@@ -171,7 +171,7 @@ def train_qat(
     """
     config, batches = session.config, session.batches
     loop = config.loop(epochs, bits)
-    code = import_digest("veriquant.recovery.training_session", "veriquant.schemes")
+    code = import_digest("veriquant.recovery")
     whole = {**key, "loop": loop.decisive(), "code": code, "torch": str(torch.__version__)}
     folder = cache_folder("training") / json_digest(whole)
     what = "loss" if config.labelled else "cosine"

@@ -6,7 +6,7 @@ shift for every channel, is done by biases and by quantizers with a learned scal
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 
 import torch
@@ -25,8 +25,8 @@ class Trainable(nn.Module):
     name; what is not named stays in floating point. Slopes of activation functions, and all else that belongs to no
     operation with weights, stay as they are: they move to a device with the rest, learn nothing and are in no state
     dict. `latent`: what the quantizers of some operations are given in place of the weights themselves, where these are
-    a function of it or begin elsewhere. `biases`: of operations whose bias begins elsewhere. `floats_learn`: False
-    holds weights and biases of operations that stay in floating point: a plan has them as they were.
+    a function of it or begin elsewhere. `biases`: of operations whose bias begins elsewhere. `held`:
+    operations whose weights and biases learn nothing: those that stay in floating point, of which a plan says no more.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Trainable(nn.Module):
         latent: Mapping[str, Tensor] | None = None,
         biases: Mapping[str, Tensor] | None = None,
         *,
-        floats_learn: bool = True,
+        held: Collection[str] = (),
     ) -> None:
         super().__init__()
         simulation.module.requires_grad_(False)
@@ -53,8 +53,7 @@ class Trainable(nn.Module):
         self.biases = nn.ParameterList(
             _copied(moved.get(name, simulation.weighted(name).bias)) for name in self._biased
         )
-        if not floats_learn:
-            self._hold_floats()
+        self._hold(held)
         self._constants = list(simulation.steps.constants)
         for number, index in enumerate(self._constants):
             # Copies, so that they move to a device with the rest.
@@ -155,11 +154,11 @@ class Trainable(nn.Module):
             for tensor, quantizer in self.activation_levels().items():
                 quantizers.hold_activation(tensor, quantizer.freeze())
 
-    def _hold_floats(self) -> None:
+    def _hold(self, operations: Collection[str]) -> None:
         for name, weight in zip(self._weighted, self.weights, strict=True):
-            weight.requires_grad_(name in self._with_levels)
+            weight.requires_grad_(name not in operations)
         for name, bias in zip(self._biased, self.biases, strict=True):
-            bias.requires_grad_(name in self._with_levels)
+            bias.requires_grad_(name not in operations)
 
     def _started(self, images: Tensor) -> Env:
         env = self._steps.start(images)

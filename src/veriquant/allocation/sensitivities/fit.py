@@ -122,7 +122,7 @@ class FitConfig(SensitivityConfig):
 
 def _measure(request: AllocationRequest, config: FitConfig) -> SensitivityList:
     model, images = request.model, images_of(request, config)
-    found = request.measure(model.quantizers, images, recovery=model.recovery)
+    found = request.measure(model.quantizers, images, recovery=model.rounding_key)
     harm = fit_noise(model.quantizers, images, all_candidates(model.quantizers), seed=config.seed)
     return with_harm(found, harm, "fit")
 

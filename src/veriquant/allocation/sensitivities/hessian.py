@@ -65,7 +65,7 @@ def hessian_traces(request: AllocationRequest, config: HessianConfig) -> dict[st
 
 def _measure(request: AllocationRequest, config: HessianConfig) -> SensitivityList:
     model = request.model
-    found = request.measure(model.quantizers, images_of(request, config), recovery=model.recovery)
+    found = request.measure(model.quantizers, images_of(request, config), recovery=model.rounding_key)
     traces = hessian_traces(request, config)
     harm: dict[str, dict[Precision, float]] = {}
     for name, widths in all_candidates(model.quantizers).items():

@@ -8,7 +8,7 @@ from veriquant.allocation.solver import AllocationRequest
 
 
 def _measure(request: AllocationRequest, config: SensitivityConfig) -> SensitivityList:
-    return request.measure(request.model.quantizers, images_of(request, config), recovery=request.model.recovery)
+    return request.measure(request.model.quantizers, images_of(request, config), recovery=request.model.rounding_key)
 
 
 SENSITIVITIES.add(

@@ -18,7 +18,7 @@ def _measure(request: AllocationRequest, config: SensitivityConfig) -> Sensitivi
     sampled = judge.sample(model.network.spec, config.images)
     images = torch.from_numpy(sampled.images)
     found = request.measure(
-        model.quantizers, images, score=sampled.score, metric=sampled.metric, recovery=model.recovery
+        model.quantizers, images, score=sampled.score, metric=sampled.metric, recovery=model.rounding_key
     )
     full = sampled.score(model.simulation.embed(as_images(sampled.images)))
     # What is lost adds up; what a group seems to gain on so few images is chance.

@@ -169,7 +169,8 @@ def _solve(solver: str, request: AllocationRequest, config: BudgetConfig) -> All
     model.seconds["search"] = time.perf_counter() - started
     model.records.append(choice_record(choice, chosen, len(content)))
     noise = {e.group: e.noise for e in found.entries if e.precision == str(chosen.assignment[e.group])}
-    return Allocated(chosen.assignment, record=partial(recorded, choice, found, chosen), noise=noise, content=content)
+    record = recorded(choice, found, chosen, len(content))
+    return Allocated(chosen.assignment, record=record, noise=noise, content=content)
 
 
 def measured(request: AllocationRequest, config: BudgetConfig) -> SensitivityList:

@@ -12,7 +12,6 @@ from veriquant.allocation.sensitivity import SensitivityList
 from veriquant.allocation.uniform import uniform
 from veriquant.progress import track
 from veriquant.results import Allocation, AllocationPoint, GroupChoice, StageRecord
-from veriquant.simulation import Plan
 from veriquant.simulation.precision import Precision
 
 if TYPE_CHECKING:
@@ -71,8 +70,11 @@ def choice_record(choice: Choice, chosen: Chosen, file_bytes: int) -> StageRecor
     )
 
 
-def recorded(choice: Choice, found: SensitivityList, chosen: Chosen, plan: Plan, file_bytes: int) -> Allocation:
-    """Return the record of a choice: every group's sensitivity and widths, the curve, the fixed rivals, the plan."""
+def recorded(choice: Choice, found: SensitivityList, chosen: Chosen, file_bytes: int) -> Allocation:
+    """Return the record of a choice: every group's sensitivity and widths, the curve, the fixed rivals, the plan.
+
+    To be made before anything trains: what is measured here is what calibration alone gives.
+    """
     model, assignment = choice.model, chosen.assignment
     point = point_of(choice, "chosen", assignment, measured=True)
     return Allocation(
@@ -93,7 +95,7 @@ def recorded(choice: Choice, found: SensitivityList, chosen: Chosen, plan: Plan,
         file_bytes=file_bytes,
         additivity=additivity(choice.noise, assignment, model.noise(assignment)).sentence,
         rounding=model.recovery,
-        plan=plan.model_dump(mode="json", exclude_none=True),
+        plan=model.plan(assignment).model_dump(mode="json", exclude_none=True),
         seconds=model.seconds,
     )
 
