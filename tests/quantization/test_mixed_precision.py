@@ -390,7 +390,7 @@ def test_the_written_file_carries_its_input_and_runs() -> None:
         ({"budget": "speed=1"}, "speed"),
         ({"budget": "eer>=0.1"}, "eer"),
         ({"candidates": ["W8"]}, "W8"),
-        ({"metric": "guess"}, "metric"),
+        ({"metric": "guess"}, "unknown sensitivity 'guess'"),
         ({"allocation": "guess"}, "allocation"),
         ({"search": "guess"}, "guess"),
         ({"target": "guess"}, "guess"),
@@ -400,7 +400,7 @@ def test_the_written_file_carries_its_input_and_runs() -> None:
         ({"equalise": "guess"}, "equalise"),
         ({"images": 0}, "images"),
         ({"check_images": 0}, "check_images"),
-        ({"sensitivity_images": 0}, "sensitivity_images"),
+        ({"sensitivity_images": 0}, "allocation.sensitivity.sqnr.images"),
         ({"bugdet": "bops=0.5"}, "bugdet"),
     ],
 )

@@ -33,6 +33,7 @@ FAITHFUL = {
     "mixed": 0.98,
     "mixed-adaround": 0.98,
     # One batch of 27 images trains these, or the names of two people who do not exist: that they run is what is tested.
+    "mixed-qat": 0.99,
     "qat-w4a8": 0.9,
     "qat-w2a8": 0.4,
     "iterative-2bit": 0.0,

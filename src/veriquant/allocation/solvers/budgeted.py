@@ -75,7 +75,7 @@ class BudgetConfig(Config):
     def _sensitivity(cls, value: str | dict[str, Any]) -> dict[str, Any]:
         name, settings = split_part(value, "sensitivity", "sensitivity")
         known = SENSITIVITIES.get(name)
-        return {known.name: checked(known.config, settings, f"sensitivity.{name}").plain()}
+        return {known.name: checked(known.config, settings, f"allocation.sensitivity.{name}").plain()}
 
     @field_validator("search")
     @classmethod
