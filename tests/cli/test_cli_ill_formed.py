@@ -73,10 +73,17 @@ def test_onnx_cut_in_half(mine, fails, verb, tmp_path):
     assert not (tmp_path / "o.onnx").exists()
 
 
-def test_onnx_with_two_outputs(mine, fails):
+def test_onnx_with_two_outputs(mine, cli, fails):
+    """Which is taken is said, and another can be named (short rows are rarely embeddings)."""
     tiny_network(mine / "two.onnx", outputs=2)
-    line = fails(*evaluating(mine, network="two.onnx"))
-    assert "2 outputs" in line
+    code, out, _ = cli(*evaluating(mine, network="two.onnx"))
+    assert code == 0
+    assert "output 'flat' is taken for the embedding; left aside: 'embedding'" in out
+    code, out, _ = cli(*evaluating(mine, "--output", "embedding", network="two.onnx"))
+    assert code == 0
+    assert "output 'embedding' is taken for the embedding; left aside: 'flat'" in out
+    line = fails(*evaluating(mine, "--output", "embeding", network="two.onnx"))
+    assert "'embeding'" in line
     assert "'embedding'" in line
 
 

@@ -236,7 +236,7 @@ def test_every_family_starts_ready_to_learn(name: str) -> None:
     make_head("arcface", start.dim, 4)(embeddings, torch.arange(4)).backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in start.module.parameters())
     norms = [m for m in start.module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
-    assert norms
+    assert norms or name.startswith("edgeface")  # whose norms are over channels, and keep nothing
     assert all(int(norm.num_batches_tracked) == 1 for norm in norms)
 
 
