@@ -91,7 +91,8 @@ class TransFace(nn.Module):
         patches = (size // PATCH) ** 2
         self.patch_embed = PatchEmbedding(channels)
         self.pos_embed = nn.Parameter(torch.zeros(1, patches, channels))
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, channels))
+        # in the authors' checkpoints; their random masking in training is not here, so that nothing would teach it
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, channels), requires_grad=False)
         self.blocks = nn.ModuleList(Block(channels) for _ in range(depth))
         self.norm = nn.LayerNorm(channels)
         self.senet = nn.Sequential(
