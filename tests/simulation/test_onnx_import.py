@@ -113,7 +113,13 @@ def small(name: str) -> tuple[onnx.ModelProto, int]:
     return onnx.load_from_string(export_onnx(module, spec)), side
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+#: More of the same operators: a hundred million parameters take minutes.
+HUGE = ("transface-b", "transface-l")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in HUGE else name for name in FAMILIES]
+)
 def test_a_network_of_every_family_gives_the_embeddings_of_onnx_runtime(name: str) -> None:
     model, side = small(name)
     found = imported(model)
